@@ -1,0 +1,1 @@
+"""What a program uses: token counts as engines report them."""

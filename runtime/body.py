@@ -1,0 +1,183 @@
+"""A running body: one attempt of a step, or the body of an `async def` workflow, with everything it has going on.
+
+It is found by a context variable, so that an ordinary client, a tool or a step called in the body knows where it belongs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..encoding import digest, encode
+from ..errors import DeclarationError, DivergentReplayError, FairleadError
+from ..memory.conversation import Conversation
+from .replay import Effects, Issued, Recorded
+from .store.records import CallRecord, ObservationRecord, StepRecord, ToolCallRecord
+
+if TYPE_CHECKING:
+    from .growing import Grower
+    from .program import Program
+    from .toolcalls import ToolCaller
+
+T = TypeVar("T")
+
+Entry: TypeAlias = CallRecord | ToolCallRecord | ObservationRecord | StepRecord
+
+
+class Suspend(BaseException):
+    """Leaves a body that cannot go on without a person; not an `Exception`, so that no handler in user code takes it.
+
+    `question` is what the person is asked.
+    """
+
+    def __init__(self, question: dict[str, Any]) -> None:
+        super().__init__(question.get("message"))
+        self.question = question
+
+
+class Body:
+    """See the module. Methods belong to the event loop's thread, except where they say otherwise."""
+
+    def __init__(self, program: Program, node: str, attempt: int, tasks: TaskGroup) -> None:
+        self.program = program
+        self.node = node
+        """The node that runs; empty for the body of the workflow itself."""
+        self.attempt = attempt
+        self.tasks = tasks
+        self.path = body_path(node, attempt)
+        """Prefix of what this body adds: attempts do not share effects."""
+        self.effects: Effects[Entry] = Effects(self.where, program.recorded_effects(self))
+        self.idle_scope: anyio.CancelScope | None = None
+        self.idle_limit: float | None = None
+        self.conversation: Conversation | None = None
+        """The last conversation sent by a client, whose beginning the next one probably shares."""
+        self.fault: FairleadError | None = None
+        """An error that ends the attempt even if a library in between swallowed it."""
+        self.growing: Grower
+        self.tools: ToolCaller
+
+    @property
+    def where(self) -> str:
+        return f"step {self.node!r}" if self.node else f"workflow {self.program.workflow.name!r}"
+
+    def progress(self) -> None:
+        """Note a sign of life: the idle timeout starts again."""
+        if self.idle_scope is not None and self.idle_limit is not None:
+            self.idle_scope.deadline = anyio.current_time() + self.idle_limit
+
+    def issue(self, asked: str, label: str) -> Issued[Entry]:
+        """Number an effect and find its record; remember a divergence as the fault of this body."""
+        self.progress()
+        try:
+            return self.effects.issue(asked, label)
+        except DivergentReplayError as error:
+            self.fault = error
+            raise
+
+    async def observe(self, name: str, look: Callable[[], T] | Callable[[], Awaitable[T]]) -> T:
+        """The value of `look()`, recorded: a resumed body gets the recorded value instead of looking again.
+
+        The value must be JSON.
+        """
+        issued = self.issue(digest(b"observe", name.encode()), f"observation {name!r}")
+        try:
+            if isinstance(issued.recorded, ObservationRecord):
+                from pydantic_core import from_json
+
+                return cast(T, from_json(issued.recorded.value))
+            looked = look()
+            value = await looked if isinstance(looked, Awaitable) else looked
+            text = encode(cast(Any, value)).decode()
+            self.program.journal.append(
+                ObservationRecord(
+                    self.program.id, self.node, self.attempt, issued.ordinal, issued.overlapped, name, text
+                )
+            )
+            return value
+        finally:
+            self.effects.close()
+
+
+def body_path(node: str, attempt: int) -> str:
+    """What the effects of an attempt are filed under."""
+    return node if attempt == 1 else f"{node}@{attempt}"
+
+
+current_body: ContextVar[Body | None] = ContextVar("fairlead_body", default=None)
+
+
+def running_body(what: str) -> Body:
+    """The body that runs here. Raises `DeclarationError` outside of steps and workflows."""
+    body = current_body.get()
+    if body is None:
+        raise DeclarationError(f"{what} outside of a running step", hint="it belongs inside a @step or an async @workflow")
+    return body
+
+
+def on_loop(body: Body, function: Callable[[], T]) -> T:
+    """Run a function on the event loop's thread, from wherever this is called."""
+    if threading.get_ident() == body.program.services.loop_thread:
+        return function()
+    return anyio.from_thread.run_sync(function)
+
+
+def recorded_effect(entry: Entry) -> Recorded[Entry]:
+    """An entry of the journal as an effect to be repeated."""
+    match entry:
+        case CallRecord():
+            asked, label = entry.request_digest, call_label(entry.endpoint, entry.model, entry.request_digest)
+        case ToolCallRecord():
+            asked, label = entry.request_digest, f"tool {entry.tool}({entry.arguments})"
+        case ObservationRecord():
+            asked, label = digest(b"observe", entry.name.encode()), f"observation {entry.name!r}"
+        case StepRecord():
+            asked, label = entry.input_digest or "", f"step {entry.node!r}"
+    return Recorded(entry.ordinal, entry.overlapped, asked, label, entry)
+
+
+def call_label(endpoint: str, model: str, asked: str) -> str:
+    return f"call {endpoint} to model {model!r}, request {asked[:12]}"
+
+
+class StepContext:
+    """What a step can know and say about itself: annotate a parameter with this type to receive it."""
+
+    __fairlead_injected__: ClassVar[str] = "StepContext"
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    @property
+    def program_id(self) -> str:
+        return self._body.program.id
+
+    @property
+    def step(self) -> str:
+        """The node that runs: `review[3]`."""
+        return self._body.node
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self._body.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this step of this program, also after a crash."""
+        return digest(b"step", self._body.program.id.encode(), self._body.node.encode())
+
+    def heartbeat(self) -> None:
+        """Say that the step makes progress: its idle timeout starts again."""
+        on_loop(self._body, self._body.progress)
+
+    async def record(self, name: str, look: Callable[[], T] | Callable[[], Awaitable[T]]) -> T:
+        """The value of `look()` (time, randomness, outside state), which a resumed step gets again as it was.
+
+        Raises `SerialisationError` if the value is not JSON.
+        """
+        return await self._body.observe(name, look)

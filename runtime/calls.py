@@ -1,0 +1,301 @@
+"""The path of one model call, read top to bottom: there is no other way to an engine.
+
+identify - replay - wait - send - settle. The transport of the `openai` clients, `Agent` and later the gateway all come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..budgets.usage import Usage, usage_of, usage_of_stream
+from ..encoding import Json, decode, digest, encode
+from ..errors import EngineError
+from ..memory.conversation import Conversation
+from .body import Body, call_label
+from .engines.port import Engine, EngineReply, EngineRequest
+from .retries import RETRIES, CallLimits, retry_delay
+from .store.records import CallRecord, LinkRecord, PartRecord, Record
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+
+THREAD_KEYS = {"chat/completions": "messages", "responses": "input"}
+"""Where an endpoint's body keeps the conversation."""
+
+Relay = Callable[["Head", bytes], Any]
+"""Receives the body as it arrives; may return an awaitable."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One request to a model. `body` holds everything that is sent; `conversation` is its history as a chain, if it has one."""
+
+    endpoint: str
+    body: Mapping[str, Json]
+    conversation: Conversation | None
+    params: bytes
+    """Canonical JSON of the body without the conversation."""
+
+    @classmethod
+    def of(cls, endpoint: str, body: Mapping[str, Json], conversation: Conversation | None = None, before: Conversation | None = None) -> ModelCall:
+        """A call of this body. `before` is an earlier conversation whose beginning this one probably shares."""
+        key = THREAD_KEYS.get(endpoint)
+        thread = body.get(key) if key else None
+        if conversation is None and isinstance(thread, list):
+            conversation = (before or Conversation.of()).continued(thread)
+        rest = {name: value for name, value in body.items() if name != key or conversation is None}
+        return cls(endpoint, body, conversation, encode(rest))
+
+    @property
+    def model(self) -> str:
+        model = self.body.get("model")
+        return model if isinstance(model, str) else ""
+
+    @property
+    def stream(self) -> bool:
+        return self.body.get("stream") is True
+
+    @property
+    def digest(self) -> str:
+        head = self.conversation.head if self.conversation else None
+        return digest(self.endpoint.encode(), self.params, (head or "").encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What came before the body."""
+
+    status: int
+    content_type: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer of an engine, from the engine or from the journal."""
+
+    head: Head
+    content: bytes
+    usage: Usage
+    replayed: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.head.status < 300
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What is known of a call while it is under way."""
+
+    queued_at: float
+    attempts: int = 0
+    engine: str = ""
+    sent_at: float | None = None
+    first_token_at: float | None = None
+    head: Head | None = None
+    received: bytearray = field(default_factory=bytearray)
+
+
+class CallPath:
+    """Carries out model calls for running bodies."""
+
+    def __init__(self, dispatcher: Dispatcher, limits: CallLimits) -> None:
+        self._dispatcher = dispatcher
+        self._limits = limits
+
+    async def perform(self, body: Body, call: ModelCall, relay: Relay | None = None) -> Answer:
+        """The answer to a call, whatever its HTTP status; `relay` gets the body as it arrives.
+
+        Raises `EngineError` when no usable answer came (after bounded retries, none of them after the first byte was
+        relayed), `DivergentReplayError` when a resumed step asks for something else than it did. Cancelling it closes the
+        connection to the engine.
+        """
+        program = body.program
+        issued = body.issue(call.digest, call_label(call.endpoint, call.model, call.digest))
+        try:
+            if isinstance(issued.recorded, CallRecord):
+                program.count_replayed(body.node, issued.recorded)
+                return await self._replayed(issued.recorded, relay)
+
+            progress = _Progress(program.now())
+            program.emit("call.started", body.node, call=issued.ordinal, model=call.model, endpoint=call.endpoint)
+            outcome = _Outcome(body, call, issued.ordinal, issued.overlapped, progress)
+            try:
+                content = await self._sent(body, call, progress, relay)
+            except EngineError as error:
+                outcome.settle("failed", Usage(), {"kind": "engine", "message": str(error), "retryable": error.retryable})
+                raise
+            except BaseException:
+                outcome.settle("stopped" if program.stopping else "cancelled", Usage(), None)
+                raise
+
+            assert progress.head is not None
+            streamed = progress.head.content_type.startswith("text/event-stream")
+            usage = usage_of_stream(content) if streamed else usage_of(_json_or_none(content))
+            outcome.settle("succeeded" if progress.head.status < 400 else "failed", usage, None)
+            return Answer(progress.head, content, usage)
+        finally:
+            body.effects.close()
+            body.progress()
+
+    async def _replayed(self, record: CallRecord, relay: Relay | None) -> Answer:
+        if record.state == "cancelled":
+            # The body gave this call up by a timeout of its own, and will do so again.
+            await anyio.sleep_forever()
+        if record.answer is None or record.status is None:
+            error = decode(record.error or "{}")
+            message = str(error.get("message")) if isinstance(error, dict) else "failed"
+            raise EngineError(f"{message} (recorded)", engine=record.engine, retryable=False)
+        head = Head(record.status, record.content_type or "application/json", record.request_id)
+        if relay is not None:
+            await _give(relay, head, record.answer)
+        usage = Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
+        return Answer(head, record.answer, usage, replayed=True)
+
+    async def _sent(self, body: Body, call: ModelCall, progress: _Progress, relay: Relay | None) -> bytes:
+        """Wait for a place, send, and try again as long as that is allowed; the complete content."""
+        program = body.program
+        request = EngineRequest(call.endpoint, call.body)
+        while True:
+            error: EngineError | None = None
+            retry_after: str | None = None
+            async with self._dispatcher.slot(program.root_id, program.tenant) as engine:
+                progress.attempts += 1
+                progress.engine = engine.name
+                progress.sent_at = program.now()
+                try:
+                    retry_after = await self._exchange(body, engine, request, progress, relay)
+                except EngineError as caught:
+                    error = caught
+            head = progress.head
+            if error is None and head is not None and head.status < 400:
+                return bytes(progress.received)
+            relayed = relay is not None and bool(progress.received)
+            delay = None if relayed else retry_delay(head.status if head else None, error, retry_after, progress.attempts, RETRIES)
+            if delay is None:
+                if error is not None:
+                    raise error
+                return bytes(progress.received)
+            reason = str(error) if error else f"status {head.status if head else '?'}"
+            program.emit("call.retrying", body.node, model=call.model, reason=reason, delay_s=round(delay, 3))
+            progress.head, progress.received = None, bytearray()
+            await anyio.sleep(delay)
+
+    async def _exchange(
+        self, body: Body, engine: Engine, request: EngineRequest, progress: _Progress, relay: Relay | None
+    ) -> str | None:
+        """One request and its whole answer, into `progress`; gives the `retry-after` header of a refusal."""
+        limits = self._limits
+        reply: EngineReply | None = None
+        try:
+            with anyio.fail_after(limits.total_s), anyio.fail_after(limits.idle_s) as idle:
+                reply = await engine.send(request)
+                head = Head(
+                    reply.status, reply.headers.get("content-type", ""), reply.headers.get("x-request-id") or reply.headers.get("request-id")
+                )
+                progress.head = head
+                # A refusal is kept back until it is known that there is no other attempt.
+                relay_now = relay if head.status < 400 else None
+                async for chunk in reply.chunks():
+                    idle.deadline = anyio.current_time() + limits.idle_s
+                    body.progress()
+                    if progress.first_token_at is None:
+                        progress.first_token_at = body.program.now()
+                    progress.received += chunk
+                    if len(progress.received) > limits.bytes_max:
+                        raise EngineError(f"the answer is larger than {limits.bytes_max} bytes", engine=engine.name)
+                    if relay_now is not None:
+                        await _give(relay_now, head, chunk)
+        except TimeoutError as error:
+            message = f"nothing arrived for {limits.idle_s:g} s, or the answer took more than {limits.total_s:g} s"
+            raise EngineError(message, engine=engine.name, status=progress.head.status if progress.head else None) from error
+        finally:
+            if reply is not None:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(limits.close_s):
+                    await reply.aclose()
+        if head.status < 400:
+            check_complete(engine.name, request, head, bytes(progress.received))
+        return reply.headers.get("retry-after-ms") and f"{float(reply.headers['retry-after-ms']) / 1000}" or reply.headers.get("retry-after")
+
+
+def check_complete(engine: str, request: EngineRequest, head: Head, content: bytes) -> None:
+    """Raise `EngineError` for an answer that is not what was asked for: not JSON, or a stream that was cut."""
+    if not request.stream:
+        if _json_or_none(content) is None:
+            shown = content[:80].decode(errors="replace")
+            raise EngineError(
+                f"answered {head.status} with something that is not JSON: {shown!r}",
+                engine=engine, status=head.status, retryable=True, hint="does the URL point at an OpenAI-compatible API (often it ends in /v1)?",
+            )  # fmt: skip
+        return
+    tail = content[-4096:]
+    ends = (b"[DONE]",) if request.endpoint != "responses" else (b"response.completed", b"response.incomplete", b"response.failed")
+    if not any(end in tail for end in ends) and b"event: error" not in tail:
+        raise EngineError(
+            f"the stream ended in the middle, after {len(content)} bytes", engine=engine, status=head.status, retryable=True
+        )
+
+
+class _Outcome:
+    """Writes what became of a call into the journal: the record, what is new of the conversation, and an event."""
+
+    def __init__(self, body: Body, call: ModelCall, ordinal: int, overlapped: bool, progress: _Progress) -> None:
+        self._body, self._call, self._ordinal, self._overlapped, self._progress = body, call, ordinal, overlapped, progress
+
+    def settle(self, state: str, usage: Usage, error: dict[str, Json] | None) -> None:
+        """Exactly once for every call; does not wait, so cancellation cannot come in between."""
+        body, call, progress = self._body, self._call, self._progress
+        program, head = body.program, progress.head
+        params = digest(call.params)
+        record = CallRecord(
+            program.id, body.node, body.attempt, self._ordinal, self._overlapped, state, call.endpoint, call.model,
+            progress.engine, call.digest, params, call.conversation.head if call.conversation else None,
+            head.status if head else None, head.content_type if head else None, head.request_id if head else None,
+            bytes(progress.received) if head else None, encode(error).decode() if error else None,
+            usage.input_tokens, usage.cached_tokens, usage.output_tokens,
+            progress.attempts, progress.queued_at, progress.sent_at, progress.first_token_at, program.now(),
+        )  # fmt: skip
+        program.journal.append(*self._new_parts(params), record)
+        program.count_call(record)
+        program.emit(
+            f"call.{state}", body.node, call=self._ordinal, model=call.model, status=record.status,
+            input_tokens=usage.input_tokens, cached_tokens=usage.cached_tokens, output_tokens=usage.output_tokens,
+            seconds=round(record.ended_at - record.queued_at, 6), **({"error": str(error["message"])} if error else {}),
+        )  # fmt: skip
+
+    def _new_parts(self, params: str) -> list[Record]:
+        """The parts and links that this program has not stored yet. A stored link has all its parents stored."""
+        stored, records = self._body.program.stored, list[Record]()
+        if params not in stored:
+            stored.add(params)
+            records.append(PartRecord(params, self._call.params))
+        new = []
+        for link in reversed(self._call.conversation.links if self._call.conversation else []):
+            if link.digest in stored:
+                break
+            stored.add(link.digest)
+            new.append(link)
+        for link in reversed(new):
+            records += [PartRecord(link.part, link.content), LinkRecord(link.digest, link.parent, link.part)]
+        return records
+
+
+def _json_or_none(content: bytes) -> Json:
+    from pydantic_core import from_json
+
+    try:
+        value: Json = from_json(content)
+    except ValueError:
+        return None
+    return value
+
+
+async def _give(relay: Relay, head: Head, chunk: bytes) -> None:
+    given = relay(head, chunk)
+    if given is not None:
+        await given

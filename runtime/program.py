@@ -1,0 +1,406 @@
+"""One program while it runs: its identity, its state, its record in the journal, and its nodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ..budgets.usage import Usage
+from ..encoding import Json, decode, encode
+from ..errors import FairleadError, ProgramError, ProgramStoppedError, StepFailedError
+from ..graphs.building import current_builder
+from ..graphs.compose import NodeNames, compose
+from ..graphs.declare import Workflow
+from ..graphs.graph import Graph
+from ..signature import Border
+from ..tools.calling import current_runner
+from .body import Body, Entry, Suspend, body_path, current_body, recorded_effect
+from .growing import Grower
+from .ids import process_owner
+from .nodes import run_graph
+from .replay import Recorded
+from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
+from .steps import Place, brief, suspension_in
+from .store.records import CallRecord, EventRecord, History, ProgramRecord, StepRecord
+from .toolcalls import ToolCaller
+
+if TYPE_CHECKING:
+    from .services import Services
+
+DEPTH_MAX = 16
+"""How deep programs may start child programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person said about an effect whose outcome is unknown: run it again, or take this result, or count it as failed."""
+
+    action: str
+    """`run`, `result` or `fail`."""
+    result: Json = None
+
+    def apply(self, what: str, border: Border) -> bytes | None:
+        """The result to use, or None to run it again. Raises `ProgramError` if it counts as failed."""
+        if self.action == "run":
+            return None
+        if self.action == "fail":
+            raise ProgramError(f"{what} counts as failed: a person said so")
+        data = encode(self.result)
+        border.read(data)
+        return data
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What a cancellation, a timeout or a failure stopped."""
+
+    calls: list[str] = field(default_factory=list)
+    """Model calls whose connection was closed, as `node: model`."""
+    tools: list[str] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
+    """Child programs."""
+
+    def as_json(self) -> dict[str, Json]:
+        return {"calls": [*self.calls], "tools": [*self.tools], "steps": [*self.steps], "programs": [*self.programs]}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a program did in this run of the process, and what it was spared."""
+
+    steps: int = 0
+    steps_reused: int = 0
+    calls: int = 0
+    calls_replayed: int = 0
+    tools: int = 0
+    tools_reused: int = 0
+    usage: Usage = Usage()
+    usage_replayed: Usage = Usage()
+
+
+class Program:
+    """Belongs to the event loop's thread. `run` is called once."""
+
+    def __init__(
+        self,
+        services: Services,
+        workflow: Workflow[..., Any],
+        record: ProgramRecord,
+        *,
+        history: History | None = None,
+        parent: Program | None = None,
+        decisions: dict[str, Decision] | None = None,
+    ) -> None:
+        self.services = services
+        self.workflow = workflow
+        self.record = record
+        self.parent = parent
+        self.journal = services.journal
+        self.graph = Graph(workflow.name)
+        self.counts: Counts = parent.counts if parent is not None else Counts()
+        self.receipt: Receipt = parent.receipt if parent is not None else Receipt()
+        self.stored: set[str] = parent.stored if parent is not None else set()
+        """Digests of the parts and links that this program has put into the journal."""
+        self.recorded_steps = {step.node: step for step in history.steps} if history else {}
+        self.resumed = history is not None
+        self.names = NodeNames(frozenset(self.recorded_steps))
+        self.suspended: Suspend | None = None
+        self.ended = anyio.Event()
+        self.error: BaseException | None = None
+        self._decisions: dict[str, Decision] = parent._decisions if parent is not None else decisions or {}
+        self._effects = _effects_of(history) if history else dict[str, list[Recorded[Entry]]]()
+        self._seq = history.last_seq if history else 0
+        self._stopping = False
+        self._scope: anyio.CancelScope | None = None
+        self._cancel_reason: str | None = None
+        self._reopen = record.state in ENDED
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def root_id(self) -> str:
+        return self.record.root_id
+
+    @property
+    def tenant(self) -> str:
+        return self.record.tenant
+
+    @property
+    def depth(self) -> int:
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the program is being stopped: what is cut off now has not ended by its own will."""
+        return self._stopping or (self.parent is not None and self.parent.stopping)
+
+    def now(self) -> float:
+        return self.services.clock.now()
+
+    async def run(self) -> None:
+        """Run or go on to an end, or until a person is needed. The outcome is in `record` and `error`; nothing is raised
+        but cancellation from outside, after which the program can be resumed."""
+        self.record = replace(self.record, started_at=self.record.started_at or self.now(), owner=process_owner(), owner_seen_at=self.now())
+        self._reached(ProgramState.RUNNING)
+        self.emit("program.resumed" if self.resumed else "program.started", None, workflow=self.workflow.name, id=self.id, parent=self.record.parent_id)
+        try:
+            result = await self._within_limits()
+        except anyio.get_cancelled_exc_class():
+            self._parked()
+            raise
+        except Suspend as suspend:
+            self.suspended = suspend
+            self._reached(ProgramState.WAITING, waiting_for=WaitReason.PERSON, error=suspend.question)
+            self.emit("program.waiting", None, reason=WaitReason.PERSON, question=suspend.question)
+        except _Stopped as stopped:
+            self.error = ProgramStoppedError(self.id, stopped.state, stopped.reason, self.receipt.as_json())
+            facts: dict[str, Json] = {"kind": stopped.state.value, "message": stopped.reason, "stopped": self.receipt.as_json()}
+            self._reached(stopped.state, error=facts)
+            self.emit(f"program.{stopped.state}", None, reason=stopped.reason, stopped=self.receipt.as_json())
+        except Exception as error:
+            self.error = error
+            facts = error_facts(error)
+            self._reached(ProgramState.FAILED, error=facts)
+            self.emit("program.failed", None, error=facts, stopped=self.receipt.as_json())
+        else:
+            self._reached(ProgramState.SUCCEEDED, result=result)
+            self.emit("program.succeeded", None)
+        finally:
+            self.ended.set()
+            if self.parent is None:
+                self.services.dispatcher.program_ended(self.id)
+
+    async def _within_limits(self) -> bytes:
+        timeout = self.workflow.timeout.hard
+        deadline = anyio.current_time() + timeout if timeout else math.inf
+        with anyio.CancelScope(deadline=deadline) as self._scope:
+            return await self._execute()
+        if self._cancel_reason is not None:
+            raise _Stopped(ProgramState.CANCELLED, self._cancel_reason)
+        raise _Stopped(ProgramState.TIMED_OUT, f"the program took more than {timeout:g} s")
+
+    async def _execute(self) -> bytes:
+        arguments = {name: encode(value) for name, value in _json_object(self.record.input).items()}
+        try:
+            if self.workflow.composes:
+                self.graph = compose(self.workflow, arguments)
+                return await run_graph(self, self.graph)
+            return await self._run_async(arguments)
+        except anyio.get_cancelled_exc_class():
+            self._stopping = True
+            raise
+
+    async def _run_async(self, arguments: dict[str, bytes]) -> bytes:
+        failure: BaseException | None = None
+        value: object = None
+        async with anyio.create_task_group() as tasks:
+            body = self.body("", 1, tasks)
+            try:
+                value = await self._call_workflow(body, arguments)
+            except anyio.get_cancelled_exc_class():
+                self._stopping = True
+                raise
+            except BaseException as error:
+                failure = suspension_in(error) or body.fault or error
+            if failure is not None and not isinstance(failure, Suspend):
+                self.stop()
+                tasks.cancel_scope.cancel()
+        failure = failure or body.fault or body.growing.unhandled()
+        if failure is not None:
+            raise failure
+        body.effects.end()
+        return self.workflow.signature.result.write(value)
+
+    async def _call_workflow(self, body: Body, arguments: dict[str, bytes]) -> object:
+        signature = self.workflow.signature
+        values = {name: signature.parameters[name].read(data) for name, data in arguments.items()}
+        for name, what in signature.injections.items():
+            values[name] = self.services.inject(what)
+        tokens = current_body.set(body), current_builder.set(body.growing), current_runner.set(body.tools)
+        try:
+            return await self.workflow.function(**values)
+        finally:
+            current_body.reset(tokens[0])
+            current_builder.reset(tokens[1])
+            current_runner.reset(tokens[2])
+
+    async def run_child(self, place: Place, workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> bytes:
+        """The result of a sub-workflow, run as a child program that is charged to the same root."""
+        recorded = self.recorded_steps.get(place.node)
+        if recorded is not None and recorded.state == StepState.SUCCEEDED:
+            self.count_reused(place.node)
+            return (recorded.result or "null").encode()
+        if self.depth + 1 > DEPTH_MAX:
+            raise ProgramError(f"workflow {workflow.name!r}: programs start child programs more than {DEPTH_MAX} deep", hint="is the recursion bounded?")
+        child = await self.services.child(self, place.node, workflow, arguments)
+        self.note_step(place, StepState.RUNNING, 1)
+        self.emit("step.started", place.node, step=place.name, attempt=1, kind=place.kind, needs=list(place.needs), parent=place.parent, program=child.id)
+        try:
+            await child.run()
+        except anyio.get_cancelled_exc_class():
+            self.note_step(place, StepState.CANCELLED, 1)
+            self.emit("step.cancelled", place.node, attempt=1)
+            raise
+        if child.suspended is not None:
+            self.note_step(place, StepState.WAITING, 1, error=child.suspended.question)
+            raise child.suspended
+        if child.error is not None:
+            message = brief(child.error)
+            self.note_step(place, StepState.FAILED, 1, error={"kind": type(child.error).__name__, "message": message})
+            self.emit("step.failed", place.node, attempt=1, error=message)
+            hint = child.error.hint if isinstance(child.error, FairleadError) else None
+            raise StepFailedError(place.node, message, hint=hint) from child.error
+        result = (child.record.result or "null").encode()
+        self.note_step(place, StepState.SUCCEEDED, 1, result=result)
+        self.emit("step.succeeded", place.node, attempt=1)
+        return result
+
+    def cancel(self, reason: str) -> None:
+        """Stop the program with everything it has going on; it ends `cancelled`."""
+        if self._cancel_reason is None:
+            self._cancel_reason = reason
+            self._stopping = True
+            if self._scope is not None:
+                self._scope.cancel()
+
+    def stop(self) -> None:
+        """Note that what is cut off from now on is cut off because the program fails."""
+        self._stopping = True
+
+    def body(self, node: str, attempt: int, tasks: TaskGroup) -> Body:
+        """A body of this program, ready to run."""
+        body = Body(self, node, attempt, tasks)
+        body.growing = Grower(body)
+        body.tools = ToolCaller(body)
+        return body
+
+    def recorded_effects(self, body: Body) -> list[Recorded[Entry]]:
+        """What an earlier run recorded of this body."""
+        return self._effects.get(body.path, [])
+
+    def reopened(self, node: str) -> bool:
+        """Whether a step that failed is to be tried again: a person resumed the failed program."""
+        return self._reopen
+
+    def decision(self, about: str) -> Decision | None:
+        """What a person decided about an unknown outcome."""
+        return self._decisions.get(about)
+
+    def emit(self, kind: str, node: str | None, /, **data: Any) -> None:
+        """Write an event with the program's next number."""
+        self._seq += 1
+        self.journal.append(EventRecord(self.id, self._seq, self.now(), kind, node, encode(data).decode()))
+
+    def note_step(self, place: Place, state: StepState, attempt: int, *, result: bytes | None = None, error: dict[str, Any] | None = None) -> None:
+        """Write what a node has come to."""
+        now = self.now()
+        started = now if state is StepState.RUNNING else None
+        known = self.recorded_steps.get(place.node)
+        if known is not None and known.started_at is not None:
+            started = known.started_at
+        ended = None if state in (StepState.RUNNING, StepState.WAITING) else now
+        record = StepRecord(
+            self.id, place.node, place.name, place.kind, place.parent, encode(list(place.needs)).decode() if place.needs else "[]", state,
+            attempt, place.ordinal, place.overlapped, place.asked,
+            result.decode() if result is not None else None, encode(error).decode() if error is not None else None, started, ended,
+        )  # fmt: skip
+        self.recorded_steps[place.node] = record
+        self.journal.append(record)
+        if state is StepState.SUCCEEDED and place.kind == "step":
+            self.counts.steps += 1
+        elif state is StepState.CANCELLED:
+            self.receipt.steps.append(place.node)
+
+    def count_call(self, record: CallRecord) -> None:
+        self.counts.calls += 1
+        self.counts.usage += Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
+        if record.state in ("stopped", "cancelled"):
+            self.receipt.calls.append(f"{record.node}: {record.model}")
+
+    def count_replayed(self, node: str, record: CallRecord) -> None:
+        self.counts.calls_replayed += 1
+        self.counts.usage_replayed += Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
+        self.emit("call.replayed", node, call=record.ordinal, model=record.model, input_tokens=record.input_tokens, output_tokens=record.output_tokens)
+
+    def count_reused(self, node: str) -> None:
+        self.counts.steps_reused += 1
+
+    def count_tool(self, node: str, state: str) -> None:
+        self.counts.tools += 1
+
+    def count_reused_tool(self, node: str) -> None:
+        self.counts.tools_reused += 1
+
+    def _reached(self, state: ProgramState, *, waiting_for: str | None = None, result: bytes | None = None, error: dict[str, Any] | None = None) -> None:
+        before = ProgramState(self.record.state)
+        if state is not before and state not in NEXT[before]:
+            raise AssertionError(f"program {self.id} cannot go from {before} to {state}")
+        over = state in ENDED or state is ProgramState.WAITING
+        self.record = replace(
+            self.record, state=state, waiting_for=waiting_for,
+            result=result.decode() if result is not None else None,
+            error=encode(error).decode() if error is not None else None,
+            ended_at=self.now() if state in ENDED else None,
+            owner=None if over else self.record.owner, owner_seen_at=None if over else self.record.owner_seen_at,
+        )  # fmt: skip
+        self.journal.append(self.record)
+
+    def _parked(self) -> None:
+        """The process stops: the program stays `running` without an owner, and can be resumed."""
+        self.record = replace(self.record, owner=None, owner_seen_at=None)
+        self.journal.append(self.record)
+        self.emit("program.parked", None)
+
+
+class _Stopped(Exception):
+    def __init__(self, state: ProgramState, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+
+
+def error_facts(error: BaseException) -> dict[str, Json]:
+    """An error as the journal keeps it."""
+    facts: dict[str, Json] = {"kind": type(error).__name__, "message": brief(error)}
+    if isinstance(error, StepFailedError):
+        facts |= {"step": error.step, "kind": error.kind}
+    if isinstance(error, FairleadError) and error.hint:
+        facts["hint"] = error.hint
+    return facts
+
+
+def new_record(
+    workflow: Workflow[..., Any], arguments: dict[str, bytes], *, id: str, entry: str, tenant: str, options: dict[str, Json], now: float, parent: Program | None = None, node: str | None = None
+) -> ProgramRecord:
+    """The first record of a program."""
+    text = "{" + ",".join(f"{encode(name).decode()}:{data.decode()}" for name, data in sorted(arguments.items())) + "}"
+    return ProgramRecord(
+        id, workflow.name, entry, workflow.version, tenant, parent.id if parent else None, node, parent.root_id if parent else id,
+        ProgramState.ACCEPTED, None, text, None, None, encode(options).decode(), now, None, None, None, None,
+    )  # fmt: skip
+
+
+def _effects_of(history: History) -> dict[str, list[Recorded[Entry]]]:
+    """The recorded effects by the path of the body that issued them."""
+    found: dict[str, list[Recorded[Entry]]] = {}
+    for entry in (*history.calls, *history.tool_calls, *history.observations):
+        if not (isinstance(entry, CallRecord) and entry.state == "stopped"):
+            found.setdefault(body_path(entry.node, entry.attempt), []).append(recorded_effect(entry))
+    for step in history.steps:
+        if step.ordinal >= 0 and step.parent is not None:
+            found.setdefault(step.parent, []).append(recorded_effect(step))
+    return found
+
+
+def _json_object(text: str) -> dict[str, Json]:
+    value = decode(text)
+    assert isinstance(value, dict)
+    return value

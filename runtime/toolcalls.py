@@ -1,0 +1,181 @@
+"""Carries out tool calls for a running body: recorded before and after, never repeated when that could do harm."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from ..encoding import Json, digest, encode
+from ..errors import FairleadError, ToolError
+from ..tools.calling import ToolContext
+from ..tools.declare import Tool
+from .body import Suspend, current_body
+from .replay import Issued
+from .store.records import ToolCallRecord
+
+if TYPE_CHECKING:
+    from .body import Body, Entry
+
+
+class ToolCaller:
+    """The tool runner of one body."""
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def call_tool(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Any:
+        result = await self.call(tool, arguments)
+        return tool.signature.result.read(result)
+
+    def call_tool_blocking(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Any:
+        return anyio.from_thread.run(self.call_tool, tool, arguments)
+
+    async def call(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> bytes:
+        """The result (JSON) of one call. Raises `ToolError` if the tool failed, `Suspend` if its outcome is unknown."""
+        issued = self.issue(tool, arguments)
+        return await self.carry_out(tool, arguments, issued)
+
+    def issue(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Issued[Entry]:
+        """Give a call its number now, so that calls carried out later keep the order in which they were asked for."""
+        return self._body.issue(_asked(tool, arguments), f"tool {tool.name}({_text(arguments)})")
+
+    async def carry_out(self, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry]) -> bytes:
+        body, program = self._body, self._body.program
+        try:
+            recorded = issued.recorded
+            if isinstance(recorded, ToolCallRecord):
+                outcome = await self._from_record(tool, recorded)
+                if outcome is not None:
+                    return outcome
+            call = _Call(body, tool, arguments, issued)
+            call.note("started")
+            program.emit("tool.started", body.node, call=issued.ordinal, tool=tool.name, background=tool.settings.background)
+            if tool.settings.idempotency == "unsafe":
+                await program.journal.flushed()
+            return await self._run(call)
+        finally:
+            body.effects.close()
+            body.progress()
+
+    async def _from_record(self, tool: Tool[..., Any], recorded: ToolCallRecord) -> bytes | None:
+        """The recorded outcome, or None if the call has to be carried out (again)."""
+        program = self._body.program
+        if recorded.state == "succeeded":
+            program.count_reused_tool(self._body.node)
+            return (recorded.result or "null").encode()
+        if recorded.state == "failed":
+            raise ToolError(_message(recorded.error))
+        if recorded.state == "cancelled":
+            # The body gave this call up by a timeout of its own, and will do so again.
+            await anyio.sleep_forever()
+        if recorded.idempotency != "unsafe":
+            return None
+        about = f"{recorded.node}:{recorded.attempt}:{recorded.ordinal}"
+        decision = program.decision(about)
+        if decision is None:
+            raise Suspend(
+                {
+                    "kind": "unknown_outcome",
+                    "about": about,
+                    "tool": recorded.tool,
+                    "arguments": recorded.arguments,
+                    "idempotency_key": recorded.idempotency_key,
+                    "message": f"tool {recorded.tool!r} was started by step {recorded.node!r} and did not record its end: it may or "
+                    "may not have had its effect, and it is declared unsafe",
+                    "choices": ["run", "result", "fail"],
+                }
+            )
+        return decision.apply(f"tool {recorded.tool!r}", tool.signature.result)
+
+    async def _run(self, call: _Call) -> bytes:
+        program, tool = call.body.program, call.tool
+        try:
+            with anyio.fail_after(tool.settings.timeout):
+                value = await self._function(call)
+            result = tool.signature.result.write(value)
+        except anyio.get_cancelled_exc_class():
+            # Stopped from outside, its outcome stays unknown: the record says only that it started.
+            if not program.stopping:
+                call.note("cancelled")
+            program.emit("tool.cancelled", call.body.node, call=call.issued.ordinal, tool=tool.name)
+            raise
+        except Suspend:
+            raise
+        except Exception as error:
+            message = f"tool {tool.name!r} failed: {_brief(error, tool)}"
+            call.note("failed", error={"kind": type(error).__name__, "message": message})
+            program.emit("tool.failed", call.body.node, call=call.issued.ordinal, tool=tool.name, error=message)
+            raise ToolError(message) from error
+        call.note("succeeded", result=result)
+        seconds = round(program.now() - call.started_at, 6)
+        program.emit("tool.succeeded", call.body.node, call=call.issued.ordinal, tool=tool.name, seconds=seconds)
+        return result
+
+    async def _function(self, call: _Call) -> object:
+        body, tool, signature = call.body, call.tool, call.tool.signature
+        values = {name: signature.parameters[name].read(data) for name, data in call.arguments.items()}
+        for name, what in signature.injections.items():
+            values[name] = ToolContext(body.program.id, body.node, call.key) if what == "ToolContext" else body.program.services.inject(what)
+        token = current_body.set(body)
+        try:
+            if tool.is_async:
+                return await tool.function(**values)
+            function = functools.partial(tool.function, **values)
+            return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=body.program.services.threads)
+        finally:
+            current_body.reset(token)
+
+
+class _Call:
+    """One tool call under way, and its records."""
+
+    def __init__(self, body: Body, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry]) -> None:
+        self.body = body
+        self.tool = tool
+        self.arguments = arguments
+        self.issued = issued
+        self.started_at = body.program.now()
+        self.key = digest(b"tool", body.program.id.encode(), body.node.encode(), f"{body.attempt}:{issued.ordinal}".encode())
+        self._text = _text(arguments)
+        self._asked = _asked(tool, arguments)
+
+    def note(self, state: str, *, result: bytes | None = None, error: dict[str, Json] | None = None) -> None:
+        body, settings = self.body, self.tool.settings
+        body.program.journal.append(
+            ToolCallRecord(
+                body.program.id, body.node, body.attempt, self.issued.ordinal, self.issued.overlapped, self.tool.name,
+                settings.idempotency, self.key, self._text, self._asked, state, settings.background,
+                result.decode() if result is not None else None, encode(error).decode() if error else None,
+                self.started_at, None if state == "started" else body.program.now(),
+            )  # fmt: skip
+        )
+        if state != "started":
+            body.program.count_tool(body.node, state)
+
+
+def _text(arguments: dict[str, bytes]) -> str:
+    pairs = (b'"%s":%s' % (name.encode(), arguments[name]) for name in sorted(arguments))
+    return (b"{" + b",".join(pairs) + b"}").decode()
+
+
+def _asked(tool: Tool[..., Any], arguments: dict[str, bytes]) -> str:
+    return digest(b"tool", tool.name.encode(), _text(arguments).encode())
+
+
+def _brief(error: Exception, tool: Tool[..., Any]) -> str:
+    if isinstance(error, TimeoutError) and tool.settings.timeout is not None and not str(error):
+        return f"no result within {tool.settings.timeout:g} s"
+    if isinstance(error, FairleadError):
+        return error.message
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _message(error: str | None) -> str:
+    from ..encoding import decode
+
+    facts = decode(error) if error else None
+    return str(facts.get("message")) if isinstance(facts, dict) else "the tool failed"

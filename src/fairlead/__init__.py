@@ -1,0 +1,76 @@
+"""Fairlead runs agent programs - whole multi-turn workflows - as first-class schedulable units.
+
+What the README teaches is here; everything else is reached through its room (`fairlead.graphs`, `fairlead.runtime`, ...).
+Names are imported when first used, so that `import fairlead` costs little.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import (
+        DeclarationError as DeclarationError,
+        EngineError as EngineError,
+        FairleadError as FairleadError,
+        InputError as InputError,
+        PersonNeededError as PersonNeededError,
+        ProgramError as ProgramError,
+        StepFailedError as StepFailedError,
+        ToolError as ToolError,
+    )
+    from .graphs.declare import Step as Step, Workflow as Workflow, loop as loop, step as step, when as when, workflow as workflow
+    from .graphs.handle import Handle as Handle
+    from .graphs.options import Cache as Cache, Retry as Retry, Timeout as Timeout
+    from .runtime.agent import Agent as Agent
+    from .runtime.body import StepContext as StepContext
+    from .runtime.runtime import Runtime as Runtime, run as run
+    from .signature import injected as injected
+    from .tools.calling import ToolContext as ToolContext
+    from .tools.declare import Tool as Tool, tool as tool
+
+_HOMES = {
+    "Agent": ".runtime.agent",
+    "Cache": ".graphs.options",
+    "DeclarationError": ".errors",
+    "EngineError": ".errors",
+    "FairleadError": ".errors",
+    "Handle": ".graphs.handle",
+    "InputError": ".errors",
+    "PersonNeededError": ".errors",
+    "ProgramError": ".errors",
+    "Retry": ".graphs.options",
+    "Runtime": ".runtime.runtime",
+    "Step": ".graphs.declare",
+    "StepContext": ".runtime.body",
+    "StepFailedError": ".errors",
+    "Timeout": ".graphs.options",
+    "Tool": ".tools.declare",
+    "ToolContext": ".tools.calling",
+    "ToolError": ".errors",
+    "Workflow": ".graphs.declare",
+    "injected": ".signature",
+    "loop": ".graphs.declare",
+    "run": ".runtime.runtime",
+    "step": ".graphs.declare",
+    "tool": ".tools.declare",
+    "when": ".graphs.declare",
+    "workflow": ".graphs.declare",
+}
+
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'fairlead' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
