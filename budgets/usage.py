@@ -49,7 +49,7 @@ def usage_of(body: Json) -> Usage:
 def _count(mapping: Mapping[str, Json], *names: str) -> int | None:
     for name in names:
         value = mapping.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53:
             return value
     return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from typing_extensions import TypedDict
 
 from ..errors import DeclarationError
-from ..signature import Signature, check_plain_function
+from ..signature import Signature, check_plain_function, checked_name
 from .building import builder_for
 from .handle import Handle
 from .options import Cache, Idempotency, Retry, StepOptions, Timeout, retry_of, timeout_of
@@ -162,7 +162,7 @@ def step(function: Callable[..., Any] | None = None, /, *, name: str | None = No
     """
     def declare(target: Callable[..., Any]) -> Step[..., Any]:
         plain = check_plain_function(target, "step")
-        called = name or plain.__name__
+        called = checked_name(name or plain.__name__, "step")
         return Step(plain, called, _apply(StepOptions(), settings), Signature(plain, "step", called))
 
     return declare(function) if function is not None else declare
@@ -203,7 +203,7 @@ def workflow(
     """
     def declare(target: Callable[..., Any]) -> Workflow[..., Any]:
         plain = check_plain_function(target, "workflow")
-        called = name or plain.__name__
+        called = checked_name(name or plain.__name__, "workflow")
         signature = Signature(plain, "workflow", called)
         return Workflow(plain, called, version, timeout_of(timeout), signature)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,6 +21,9 @@ repeated. `unsafe` must not be repeated unless a person says so; it starts only 
 """
 
 IDEMPOTENCY: tuple[Idempotency, ...] = ("pure", "idempotent", "unsafe")
+
+
+_KEY = re.compile(r"[^\[\]@:\x00-\x1f\x7f\ud800-\udfff]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,10 @@ class StepOptions:
     def __post_init__(self) -> None:
         if self.idempotency not in IDEMPOTENCY:
             raise DeclarationError(f"idempotency {self.idempotency!r} is unknown", hint=f"one of {', '.join(IDEMPOTENCY)}")
+        if self.key is not None and (not _KEY.fullmatch(self.key) or self.key.isdigit()):
+            raise DeclarationError(
+                f"key {self.key!r}: a key has 1 to 200 printable characters without brackets, `@` and `:`, and is not a plain number"
+            )
         if self.limit is not None and self.limit < 1:
             raise DeclarationError(f"limit={self.limit}: at least one element must be allowed to run")
         if not self.estimate >= 0:

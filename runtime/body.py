@@ -5,8 +5,10 @@ It is found by a context variable, so that an ordinary client, a tool or a step 
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 
@@ -14,8 +16,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ..encoding import digest, encode
-from ..errors import DeclarationError, DivergentReplayError, FairleadError
+from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError
+from ..graphs.building import current_builder
 from ..memory.conversation import Conversation
+from ..tools.calling import current_runner
 from .replay import Effects, Issued, Recorded
 from .store.records import CallRecord, ObservationRecord, StepRecord, ToolCallRecord
 
@@ -49,9 +53,18 @@ class Body:
         """The node that runs; empty for the body of the workflow itself."""
         self.attempt = attempt
         self.tasks = tasks
+        self.parent = current_body.get()
+        """The body in which this one was started; None for the outermost."""
+        self.closed = False
+        """Whether the attempt is over: a thread left behind may ask for nothing more."""
         self.path = body_path(node, attempt)
         """Prefix of what this body adds: attempts do not share effects."""
         self.effects: Effects[Entry] = Effects(self.where, program.recorded_effects(self))
+        self.task = asyncio.current_task()
+        """The task that runs the body; effects that come from other tasks of it have no order that a replay could keep."""
+        self.in_thread = False
+        """Whether the body runs in a thread, one effect after the other."""
+        self._given_up: list[Callable[[], None]] = []
         self.idle_scope: anyio.CancelScope | None = None
         self.idle_limit: float | None = None
         self.conversation: Conversation | None = None
@@ -65,16 +78,54 @@ class Body:
     def where(self) -> str:
         return f"step {self.node!r}" if self.node else f"workflow {self.program.workflow.name!r}"
 
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make this the body that clients, tools and steps find themselves in."""
+        tokens = current_body.set(self), current_builder.set(self.growing), current_runner.set(self.tools)
+        try:
+            yield
+        finally:
+            current_body.reset(tokens[0])
+            current_builder.reset(tokens[1])
+            current_runner.reset(tokens[2])
+
+    def ended(self) -> None:
+        """Note that the body has returned and that everything it started has ended.
+
+        Raises what it did not notice: its fault, the error of a node it added, a `DivergentReplayError` for what it left out.
+        """
+        self.lives_on()
+        failure = self.fault or self.growing.unhandled()
+        if failure is not None:
+            raise failure
+        self.effects.end()
+
     def progress(self) -> None:
         """Note a sign of life: the idle timeout starts again."""
         if self.idle_scope is not None and self.idle_limit is not None:
             self.idle_scope.deadline = anyio.current_time() + self.idle_limit
+        if self.parent is not None:
+            self.parent.progress()
+
+    def cut_off(self, given_up: Callable[[], None]) -> None:
+        """Note that an effect was cancelled. If the body goes on, it was the body's own doing (a timeout, a stream left
+        early), which a replay must repeat: then `given_up` is called. If the body ends with it, the effect was cut off."""
+        self._given_up.append(given_up)
+
+    def lives_on(self) -> None:
+        """Note that the body goes on by itself."""
+        while self._given_up:
+            self._given_up.pop()()
 
     def issue(self, asked: str, label: str) -> Issued[Entry]:
         """Number an effect and find its record; remember a divergence as the fault of this body."""
+        if self.closed:
+            raise ProgramError(f"{self.where}: {label} was asked for after attempt {self.attempt} had ended")
         self.progress()
+        self.lives_on()
+        ordered = self.in_thread or asyncio.current_task() is self.task
         try:
-            return self.effects.issue(asked, label)
+            return self.effects.issue(asked, label, ordered=ordered)
         except DivergentReplayError as error:
             self.fault = error
             raise
@@ -124,6 +175,19 @@ def on_loop(body: Body, function: Callable[[], T]) -> T:
     if threading.get_ident() == body.program.services.loop_thread:
         return function()
     return anyio.from_thread.run_sync(function)
+
+
+async def lend_thread(body: Body, wait: Callable[[], Awaitable[T]]) -> T:
+    """Wait on behalf of a thread, whose place among the threads others may use meanwhile.
+
+    Otherwise steps in threads that wait for steps in threads could take all places and wait forever.
+    """
+    threads = body.program.services.threads
+    threads.total_tokens += 1
+    try:
+        return await wait()
+    finally:
+        threads.total_tokens -= 1
 
 
 def recorded_effect(entry: Entry) -> Recorded[Entry]:

@@ -15,9 +15,10 @@ from ..budgets.usage import Usage, usage_of, usage_of_stream
 from ..encoding import Json, decode, digest, encode
 from ..errors import EngineError
 from ..memory.conversation import Conversation
-from .body import Body, call_label
+from .body import Body, Entry, call_label
 from .engines.port import Engine, EngineReply, EngineRequest
-from .retries import RETRIES, CallLimits, retry_delay
+from .replay import Issued
+from .retries import RETRIES, CallLimits, retry_after_s, retry_delay
 from .store.records import CallRecord, LinkRecord, PartRecord, Record
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class ModelCall:
     @property
     def model(self) -> str:
         model = self.body.get("model")
-        return model if isinstance(model, str) else ""
+        # PostgreSQL's text cannot hold NUL.
+        return model.replace("\0", "\ufffd") if isinstance(model, str) else ""
 
     @property
     def stream(self) -> bool:
@@ -108,15 +110,20 @@ class CallPath:
         self._dispatcher = dispatcher
         self._limits = limits
 
-    async def perform(self, body: Body, call: ModelCall, relay: Relay | None = None) -> Answer:
-        """The answer to a call, whatever its HTTP status; `relay` gets the body as it arrives.
+    def issue(self, body: Body, call: ModelCall) -> Issued[Entry]:
+        """Give a call its number among the effects of its body. Raises `DivergentReplayError`."""
+        return body.issue(call.digest, call_label(call.endpoint, call.model, call.digest))
+
+    async def perform(self, body: Body, call: ModelCall, relay: Relay | None = None, issued: Issued[Entry] | None = None) -> Answer:
+        """The answer to a call, whatever its HTTP status; `relay` gets the body as it arrives. `issued` is for calls that
+        were issued already, by the body's own task.
 
         Raises `EngineError` when no usable answer came (after bounded retries, none of them after the first byte was
         relayed), `DivergentReplayError` when a resumed step asks for something else than it did. Cancelling it closes the
         connection to the engine.
         """
         program = body.program
-        issued = body.issue(call.digest, call_label(call.endpoint, call.model, call.digest))
+        issued = issued or self.issue(body, call)
         try:
             if isinstance(issued.recorded, CallRecord):
                 program.count_replayed(body.node, issued.recorded)
@@ -127,11 +134,15 @@ class CallPath:
             outcome = _Outcome(body, call, issued.ordinal, issued.overlapped, progress)
             try:
                 content = await self._sent(body, call, progress, relay)
-            except EngineError as error:
-                outcome.settle("failed", Usage(), {"kind": "engine", "message": str(error), "retryable": error.retryable})
+            except anyio.get_cancelled_exc_class():
+                outcome.settle("stopped", Usage(), None)
+                body.cut_off(lambda: outcome.settle("cancelled", Usage(), None))
                 raise
-            except BaseException:
-                outcome.settle("stopped" if program.stopping else "cancelled", Usage(), None)
+            except EngineError as error:
+                outcome.settle("failed", Usage(), error_facts(error))
+                raise
+            except Exception as error:
+                outcome.settle("failed", Usage(), {"message": f"{type(error).__name__}: {error}"})
                 raise
 
             assert progress.head is not None
@@ -144,18 +155,17 @@ class CallPath:
             body.progress()
 
     async def _replayed(self, record: CallRecord, relay: Relay | None) -> Answer:
+        answer = record.answer or b""
+        head = Head(record.status or 503, record.content_type or "application/json", record.request_id)
+        if relay is not None and answer and head.status < 400:
+            await _give(relay, head, answer)
         if record.state == "cancelled":
-            # The body gave this call up by a timeout of its own, and will do so again.
+            # The body gave this call up, by a timeout of its own or by leaving its stream, and will do so again.
             await anyio.sleep_forever()
-        if record.answer is None or record.status is None:
-            error = decode(record.error or "{}")
-            message = str(error.get("message")) if isinstance(error, dict) else "failed"
-            raise EngineError(f"{message} (recorded)", engine=record.engine, retryable=False)
-        head = Head(record.status, record.content_type or "application/json", record.request_id)
-        if relay is not None:
-            await _give(relay, head, record.answer)
+        if record.error is not None:
+            raise recorded_error(record.engine, record.error)
         usage = Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
-        return Answer(head, record.answer, usage, replayed=True)
+        return Answer(head, answer, usage, replayed=True)
 
     async def _sent(self, body: Body, call: ModelCall, progress: _Progress, relay: Relay | None) -> bytes:
         """Wait for a place, send, and try again as long as that is allowed; the complete content."""
@@ -163,7 +173,7 @@ class CallPath:
         request = EngineRequest(call.endpoint, call.body)
         while True:
             error: EngineError | None = None
-            retry_after: str | None = None
+            retry_after: float | None = None
             async with self._dispatcher.slot(program.root_id, program.tenant) as engine:
                 progress.attempts += 1
                 progress.engine = engine.name
@@ -188,8 +198,8 @@ class CallPath:
 
     async def _exchange(
         self, body: Body, engine: Engine, request: EngineRequest, progress: _Progress, relay: Relay | None
-    ) -> str | None:
-        """One request and its whole answer, into `progress`; gives the `retry-after` header of a refusal."""
+    ) -> float | None:
+        """One request and its whole answer, into `progress`; gives the seconds that the engine asks to wait."""
         limits = self._limits
         reply: EngineReply | None = None
         try:
@@ -220,7 +230,7 @@ class CallPath:
                     await reply.aclose()
         if head.status < 400:
             check_complete(engine.name, request, head, bytes(progress.received))
-        return reply.headers.get("retry-after-ms") and f"{float(reply.headers['retry-after-ms']) / 1000}" or reply.headers.get("retry-after")
+        return retry_after_s(reply.headers)
 
 
 def check_complete(engine: str, request: EngineRequest, head: Head, content: bytes) -> None:
@@ -241,17 +251,39 @@ def check_complete(engine: str, request: EngineRequest, head: Head, content: byt
         )
 
 
+def error_facts(error: EngineError) -> dict[str, Json]:
+    """An engine's error as the journal keeps it, complete enough to raise it again."""
+    return {"message": error.reason, "hint": error.hint, "status": error.status, "retryable": error.retryable}
+
+
+def recorded_error(engine: str, text: str) -> EngineError:
+    """The error of a recorded call, as it was."""
+    facts = decode(text)
+    assert isinstance(facts, dict)
+    status, hint = facts.get("status"), facts.get("hint")
+    return EngineError(
+        str(facts.get("message")),
+        engine=engine,
+        status=status if isinstance(status, int) else None,
+        retryable=facts.get("retryable") is True,
+        hint=str(hint) if hint else None,
+    )
+
+
 class _Outcome:
     """Writes what became of a call into the journal: the record, what is new of the conversation, and an event."""
 
     def __init__(self, body: Body, call: ModelCall, ordinal: int, overlapped: bool, progress: _Progress) -> None:
         self._body, self._call, self._ordinal, self._overlapped, self._progress = body, call, ordinal, overlapped, progress
+        self._settled = False
 
     def settle(self, state: str, usage: Usage, error: dict[str, Json] | None) -> None:
-        """Exactly once for every call; does not wait, so cancellation cannot come in between."""
+        """Once for every call (again only where a body outlives a call that it gave up); does not wait, so cancellation
+        cannot come in between."""
         body, call, progress = self._body, self._call, self._progress
         program, head = body.program, progress.head
         params = digest(call.params)
+        again, self._settled = self._settled, True
         record = CallRecord(
             program.id, body.node, body.attempt, self._ordinal, self._overlapped, state, call.endpoint, call.model,
             progress.engine, call.digest, params, call.conversation.head if call.conversation else None,
@@ -260,13 +292,16 @@ class _Outcome:
             usage.input_tokens, usage.cached_tokens, usage.output_tokens,
             progress.attempts, progress.queued_at, progress.sent_at, progress.first_token_at, program.now(),
         )  # fmt: skip
-        program.journal.append(*self._new_parts(params), record)
+        if again:
+            program.journal.append(record)
+            return
         program.count_call(record)
-        program.emit(
+        event = program.event(
             f"call.{state}", body.node, call=self._ordinal, model=call.model, status=record.status,
             input_tokens=usage.input_tokens, cached_tokens=usage.cached_tokens, output_tokens=usage.output_tokens,
             seconds=round(record.ended_at - record.queued_at, 6), **({"error": str(error["message"])} if error else {}),
         )  # fmt: skip
+        program.journal.append(*self._new_parts(params), record, event)
 
     def _new_parts(self, params: str) -> list[Record]:
         """The parts and links that this program has not stored yet. A stored link has all its parents stored."""

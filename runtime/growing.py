@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ..graphs.declare import Step, Workflow
 from ..graphs.graph import LoopWork, MapWork, Node, StepWork, Work, WorkflowWork, needs_of
 from ..graphs.handle import Handle, Template, describe, template_of
 from ..signature import Border, Parameter, Signature
-from .body import Suspend, on_loop
+from .body import Suspend, lend_thread, on_loop
 from .nodes import run_node
 from .steps import Place
 from .store.records import StepRecord
@@ -88,7 +89,7 @@ class Grower:
         return outcome.border.read(outcome.result)
 
     def value_blocking(self, node: str) -> Any:
-        return anyio.from_thread.run(self.value, node)
+        return anyio.from_thread.run(lend_thread, self._body, functools.partial(self.value, node))
 
     def unhandled(self) -> FairleadError | Suspend | None:
         """The error of a node that failed without the body having taken notice, if there is one."""

@@ -25,7 +25,7 @@ def new_program_id() -> str:
 
 def child_program_id(parent_id: str, node: str) -> str:
     """The id of the child program at a node: always the same, so that a resumed parent finds it."""
-    return f"{parent_id}.{digest(node.encode())[:8]}"
+    return f"{parent_id}.{digest(node.encode())[:16]}"
 
 
 @cache

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
 
 import anyio
 from pydantic_core import from_json, to_json
@@ -13,7 +14,7 @@ from ..graphs.graph import Graph, LoopWork, MapWork, Node, ReadySet, SelectWork,
 from ..graphs.handle import Template, render
 from .body import Suspend
 from .states import StepState
-from .steps import Place, brief, run_step
+from .steps import Place, error_facts, recorded_failure, run_step
 
 if TYPE_CHECKING:
     from .program import Program
@@ -68,7 +69,6 @@ class _GraphRun:
         if any(guard.node in self.skipped or self.taken(guard.node) != guard.expected for guard in node.guards):
             self.skipped.add(node.id)
             self.program.note_step(_place(node), StepState.SKIPPED, 1)
-            self.program.emit("step.skipped", node.id)
             return True
         try:
             self.results[node.id] = await run_node(self.program, node, _place(node), self.results.__getitem__)
@@ -95,35 +95,34 @@ async def run_node(program: Program, node: Node, place: Place, result_of: Result
             return await program.run_child(place, workflow, _rendered(arguments, result_of))
         case SelectWork(condition, then, otherwise):
             return render(then if result_of(condition) == b"true" else otherwise, result_of)
-        case MapWork():
-            return await _recorded(program, place, lambda: _map(program, node.id, node.work, result_of))
-        case LoopWork():
-            return await _recorded(program, place, lambda: _loop(program, node.id, node.work, result_of))
+        case MapWork() as work:
+            return await _recorded(program, place, functools.partial(_map, program, node.id, work, result_of))
+        case LoopWork() as work:
+            return await _recorded(program, place, functools.partial(_loop, program, node.id, work, result_of))
 
 
-async def _recorded(program: Program, place: Place, run: Callable[[], Any]) -> bytes:
+async def _recorded(program: Program, place: Place, run: Callable[[], Awaitable[bytes]]) -> bytes:
     """Run a node that consists of other nodes, with a record of its own that a watcher can hang them on."""
     recorded = program.recorded_steps.get(place.node)
     if recorded is not None and recorded.state == StepState.SUCCEEDED:
         program.count_reused(place.node)
         return (recorded.result or "null").encode()
+    if recorded is not None and recorded.state == StepState.FAILED and not program.reopened(recorded):
+        raise recorded_failure(recorded)
     program.note_step(place, StepState.RUNNING, 1)
-    program.emit("step.started", place.node, step=place.name, attempt=1, kind=place.kind, needs=list(place.needs), parent=place.parent)
     try:
-        result: bytes = await run()
+        result = await run()
     except anyio.get_cancelled_exc_class():
         program.note_step(place, StepState.CANCELLED, 1)
-        program.emit("step.cancelled", place.node, attempt=1)
         raise
     except Suspend as suspend:
         program.note_step(place, StepState.WAITING, 1, error=suspend.question)
         raise
     except FairleadError as error:
-        program.note_step(place, StepState.FAILED, 1, error={"kind": type(error).__name__, "message": brief(error)})
-        program.emit("step.failed", place.node, attempt=1, error=brief(error))
+        facts = error_facts(error)
+        program.note_step(place, StepState.FAILED, 1, error=facts, data={"error": facts["message"]})
         raise
     program.note_step(place, StepState.SUCCEEDED, 1, result=result)
-    program.emit("step.succeeded", place.node, attempt=1)
     return result
 
 

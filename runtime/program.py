@@ -8,25 +8,25 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
+from pydantic_core import to_json
 
 from ..budgets.usage import Usage
 from ..encoding import Json, decode, encode
 from ..errors import FairleadError, ProgramError, ProgramStoppedError, StepFailedError
-from ..graphs.building import current_builder
 from ..graphs.compose import NodeNames, compose
 from ..graphs.declare import Workflow
 from ..graphs.graph import Graph
 from ..signature import Border
-from ..tools.calling import current_runner
-from .body import Body, Entry, Suspend, body_path, current_body, recorded_effect
+from .body import Body, Entry, Suspend, body_path, recorded_effect
 from .growing import Grower
 from .ids import process_owner
 from .nodes import run_graph
 from .replay import Recorded
 from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
-from .steps import Place, brief, suspension_in
-from .store.records import CallRecord, EventRecord, History, ProgramRecord, StepRecord
+from .steps import Place, brief, error_facts, recorded_failure, suspension_in
+from .store.records import CallRecord, EventRecord, History, ObservationRecord, ProgramRecord, StepRecord, ToolCallRecord
 from .toolcalls import ToolCaller
 
 if TYPE_CHECKING:
@@ -44,12 +44,8 @@ class Decision:
     """`run`, `result` or `fail`."""
     result: Json = None
 
-    def apply(self, what: str, border: Border) -> bytes | None:
-        """The result to use, or None to run it again. Raises `ProgramError` if it counts as failed."""
-        if self.action == "run":
-            return None
-        if self.action == "fail":
-            raise ProgramError(f"{what} counts as failed: a person said so")
+    def read(self, border: Border) -> bytes:
+        """The result the person gave. Raises `InputError` if it does not fit the type."""
         data = encode(self.result)
         border.read(data)
         return data
@@ -93,6 +89,7 @@ class Program:
         workflow: Workflow[..., Any],
         record: ProgramRecord,
         *,
+        graph: Graph | None = None,
         history: History | None = None,
         parent: Program | None = None,
         decisions: dict[str, Decision] | None = None,
@@ -102,7 +99,8 @@ class Program:
         self.record = record
         self.parent = parent
         self.journal = services.journal
-        self.graph = Graph(workflow.name)
+        self.graph = graph or Graph(workflow.name)
+        """Declared (and then complete before anything runs) or growing."""
         self.counts: Counts = parent.counts if parent is not None else Counts()
         self.receipt: Receipt = parent.receipt if parent is not None else Receipt()
         self.stored: set[str] = parent.stored if parent is not None else set()
@@ -115,11 +113,14 @@ class Program:
         self.error: BaseException | None = None
         self._decisions: dict[str, Decision] = parent._decisions if parent is not None else decisions or {}
         self._effects = _effects_of(history) if history else dict[str, list[Recorded[Entry]]]()
+        if record.state == ProgramState.FAILED:
+            _drop_last_failures(self._effects.get("", []))
         self._seq = history.last_seq if history else 0
         self._stopping = False
         self._scope: anyio.CancelScope | None = None
         self._cancel_reason: str | None = None
-        self._reopen = record.state in ENDED
+        self._reopen: str | None = _failed_node(record) if parent is None else parent._reopen
+        """Node where the failed program is taken up again by a person, empty if none is known; None if it had not ended."""
 
     @property
     def id(self) -> str:
@@ -149,30 +150,28 @@ class Program:
         """Run or go on to an end, or until a person is needed. The outcome is in `record` and `error`; nothing is raised
         but cancellation from outside, after which the program can be resumed."""
         self.record = replace(self.record, started_at=self.record.started_at or self.now(), owner=process_owner(), owner_seen_at=self.now())
-        self._reached(ProgramState.RUNNING)
-        self.emit("program.resumed" if self.resumed else "program.started", None, workflow=self.workflow.name, id=self.id, parent=self.record.parent_id)
+        kind = "program.resumed" if self.resumed else "program.started"
+        self._reached(ProgramState.RUNNING, kind, {"workflow": self.workflow.name, "id": self.id, "parent": self.record.parent_id})
         try:
             result = await self._within_limits()
         except anyio.get_cancelled_exc_class():
-            self._parked()
+            self._cut_off()
             raise
         except Suspend as suspend:
             self.suspended = suspend
-            self._reached(ProgramState.WAITING, waiting_for=WaitReason.PERSON, error=suspend.question)
-            self.emit("program.waiting", None, reason=WaitReason.PERSON, question=suspend.question)
+            told = {"reason": WaitReason.PERSON, "question": suspend.question}
+            self._reached(ProgramState.WAITING, "program.waiting", told, waiting_for=WaitReason.PERSON, error=suspend.question)
         except _Stopped as stopped:
             self.error = ProgramStoppedError(self.id, stopped.state, stopped.reason, self.receipt.as_json())
             facts: dict[str, Json] = {"kind": stopped.state.value, "message": stopped.reason, "stopped": self.receipt.as_json()}
-            self._reached(stopped.state, error=facts)
-            self.emit(f"program.{stopped.state}", None, reason=stopped.reason, stopped=self.receipt.as_json())
+            told = {"reason": stopped.reason, "stopped": self.receipt.as_json()}
+            self._reached(stopped.state, f"program.{stopped.state}", told, error=facts)
         except Exception as error:
             self.error = error
             facts = error_facts(error)
-            self._reached(ProgramState.FAILED, error=facts)
-            self.emit("program.failed", None, error=facts, stopped=self.receipt.as_json())
+            self._reached(ProgramState.FAILED, "program.failed", {"error": facts, "stopped": self.receipt.as_json()}, error=facts)
         else:
-            self._reached(ProgramState.SUCCEEDED, result=result)
-            self.emit("program.succeeded", None)
+            self._reached(ProgramState.SUCCEEDED, "program.succeeded", {}, result=result)
         finally:
             self.ended.set()
             if self.parent is None:
@@ -182,6 +181,9 @@ class Program:
         timeout = self.workflow.timeout.hard
         deadline = anyio.current_time() + timeout if timeout else math.inf
         with anyio.CancelScope(deadline=deadline) as self._scope:
+            if self._cancel_reason is not None:
+                self._scope.cancel()
+                await anyio.lowlevel.checkpoint()
             return await self._execute()
         if self._cancel_reason is not None:
             raise _Stopped(ProgramState.CANCELLED, self._cancel_reason)
@@ -191,7 +193,8 @@ class Program:
         arguments = {name: encode(value) for name, value in _json_object(self.record.input).items()}
         try:
             if self.workflow.composes:
-                self.graph = compose(self.workflow, arguments)
+                if self.graph.output is None:
+                    self.graph = compose(self.workflow, arguments)
                 return await run_graph(self, self.graph)
             return await self._run_async(arguments)
         except anyio.get_cancelled_exc_class():
@@ -213,10 +216,9 @@ class Program:
             if failure is not None and not isinstance(failure, Suspend):
                 self.stop()
                 tasks.cancel_scope.cancel()
-        failure = failure or body.fault or body.growing.unhandled()
         if failure is not None:
             raise failure
-        body.effects.end()
+        body.ended()
         return self.workflow.signature.result.write(value)
 
     async def _call_workflow(self, body: Body, arguments: dict[str, bytes]) -> object:
@@ -224,13 +226,8 @@ class Program:
         values = {name: signature.parameters[name].read(data) for name, data in arguments.items()}
         for name, what in signature.injections.items():
             values[name] = self.services.inject(what)
-        tokens = current_body.set(body), current_builder.set(body.growing), current_runner.set(body.tools)
-        try:
+        with body.entered():
             return await self.workflow.function(**values)
-        finally:
-            current_body.reset(tokens[0])
-            current_builder.reset(tokens[1])
-            current_runner.reset(tokens[2])
 
     async def run_child(self, place: Place, workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> bytes:
         """The result of a sub-workflow, run as a child program that is charged to the same root."""
@@ -238,29 +235,28 @@ class Program:
         if recorded is not None and recorded.state == StepState.SUCCEEDED:
             self.count_reused(place.node)
             return (recorded.result or "null").encode()
+        if recorded is not None and recorded.state == StepState.FAILED and not self.reopened(recorded):
+            raise recorded_failure(recorded)
         if self.depth + 1 > DEPTH_MAX:
             raise ProgramError(f"workflow {workflow.name!r}: programs start child programs more than {DEPTH_MAX} deep", hint="is the recursion bounded?")
         child = await self.services.child(self, place.node, workflow, arguments)
-        self.note_step(place, StepState.RUNNING, 1)
-        self.emit("step.started", place.node, step=place.name, attempt=1, kind=place.kind, needs=list(place.needs), parent=place.parent, program=child.id)
+        self.note_step(place, StepState.RUNNING, 1, data={"program": child.id})
         try:
-            await child.run()
+            if child.record.state != ProgramState.SUCCEEDED:
+                await child.run()
         except anyio.get_cancelled_exc_class():
+            self.receipt.programs.append(child.id)
             self.note_step(place, StepState.CANCELLED, 1)
-            self.emit("step.cancelled", place.node, attempt=1)
             raise
         if child.suspended is not None:
             self.note_step(place, StepState.WAITING, 1, error=child.suspended.question)
             raise child.suspended
         if child.error is not None:
-            message = brief(child.error)
-            self.note_step(place, StepState.FAILED, 1, error={"kind": type(child.error).__name__, "message": message})
-            self.emit("step.failed", place.node, attempt=1, error=message)
-            hint = child.error.hint if isinstance(child.error, FairleadError) else None
-            raise StepFailedError(place.node, message, hint=hint) from child.error
+            facts = error_facts(child.error)
+            self.note_step(place, StepState.FAILED, 1, error=facts, data={"error": facts["message"]})
+            raise recorded_failure(self.recorded_steps[place.node]) from child.error
         result = (child.record.result or "null").encode()
         self.note_step(place, StepState.SUCCEEDED, 1, result=result)
-        self.emit("step.succeeded", place.node, attempt=1)
         return result
 
     def cancel(self, reason: str) -> None:
@@ -286,9 +282,17 @@ class Program:
         """What an earlier run recorded of this body."""
         return self._effects.get(body.path, [])
 
-    def reopened(self, node: str) -> bool:
-        """Whether a step that failed is to be tried again: a person resumed the failed program."""
-        return self._reopen
+    def reopened(self, step: StepRecord) -> bool:
+        """Whether a step that failed is to be tried again, because a person resumed the failed program.
+
+        In a declared graph every failed node is: it is why the program failed. A body may have handled the failure of a
+        node that it added, and must see the same again; there, only what the failure came through is tried again.
+        """
+        if self._reopen is None:
+            return False
+        if step.parent is None or (step.ordinal < 0 and self.workflow.composes):
+            return True
+        return self._reopen == step.node or (self._reopen.startswith(step.node) and self._reopen[len(step.node)] in "/[(!@?")
 
     def decision(self, about: str) -> Decision | None:
         """What a person decided about an unknown outcome."""
@@ -296,11 +300,24 @@ class Program:
 
     def emit(self, kind: str, node: str | None, /, **data: Any) -> None:
         """Write an event with the program's next number."""
-        self._seq += 1
-        self.journal.append(EventRecord(self.id, self._seq, self.now(), kind, node, encode(data).decode()))
+        self.journal.append(self.event(kind, node, **data))
 
-    def note_step(self, place: Place, state: StepState, attempt: int, *, result: bytes | None = None, error: dict[str, Any] | None = None) -> None:
-        """Write what a node has come to."""
+    def event(self, kind: str, node: str | None, /, **data: Any) -> EventRecord:
+        """An event with the program's next number, to be appended at once."""
+        self._seq += 1
+        return EventRecord(self.id, self._seq, self.now(), kind, node, to_json(data).decode())
+
+    def note_step(
+        self,
+        place: Place,
+        state: StepState,
+        attempt: int,
+        *,
+        result: bytes | None = None,
+        error: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Write what a node has come to, together with the event that says so; `data` goes into the event."""
         now = self.now()
         started = now if state is StepState.RUNNING else None
         known = self.recorded_steps.get(place.node)
@@ -308,12 +325,18 @@ class Program:
             started = known.started_at
         ended = None if state in (StepState.RUNNING, StepState.WAITING) else now
         record = StepRecord(
-            self.id, place.node, place.name, place.kind, place.parent, encode(list(place.needs)).decode() if place.needs else "[]", state,
+            self.id, place.node, place.name, place.kind, place.parent, to_json(place.needs).decode() if place.needs else "[]", state,
             attempt, place.ordinal, place.overlapped, place.asked,
             result.decode() if result is not None else None, encode(error).decode() if error is not None else None, started, ended,
         )  # fmt: skip
         self.recorded_steps[place.node] = record
-        self.journal.append(record)
+        told: dict[str, Any] = {"attempt": attempt, **(data or {})}
+        if state is StepState.RUNNING:
+            told |= {"step": place.name, "kind": place.kind, "needs": place.needs, "parent": place.parent}
+        elif state is StepState.WAITING:
+            told["question"] = error
+        kind = "step.started" if state is StepState.RUNNING else f"step.{state}"
+        self.journal.append(record, self.event(kind, place.node, **told))
         if state is StepState.SUCCEEDED and place.kind == "step":
             self.counts.steps += 1
         elif state is StepState.CANCELLED:
@@ -323,7 +346,7 @@ class Program:
         self.counts.calls += 1
         self.counts.usage += Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
         if record.state in ("stopped", "cancelled"):
-            self.receipt.calls.append(f"{record.node}: {record.model}")
+            self.receipt.calls.append(f"{record.node or self.workflow.name}: {record.model}")
 
     def count_replayed(self, node: str, record: CallRecord) -> None:
         self.counts.calls_replayed += 1
@@ -333,13 +356,25 @@ class Program:
     def count_reused(self, node: str) -> None:
         self.counts.steps_reused += 1
 
-    def count_tool(self, node: str, state: str) -> None:
+    def count_tool(self, node: str, tool: str, state: str) -> None:
         self.counts.tools += 1
+        if state == "stopped":
+            self.receipt.tools.append(f"{node or self.workflow.name}: {tool}")
 
     def count_reused_tool(self, node: str) -> None:
         self.counts.tools_reused += 1
 
-    def _reached(self, state: ProgramState, *, waiting_for: str | None = None, result: bytes | None = None, error: dict[str, Any] | None = None) -> None:
+    def _reached(
+        self,
+        state: ProgramState,
+        kind: str,
+        told: dict[str, Any],
+        *,
+        waiting_for: str | None = None,
+        result: bytes | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """Write that the program is in another state, together with the event that says so."""
         before = ProgramState(self.record.state)
         if state is not before and state not in NEXT[before]:
             raise AssertionError(f"program {self.id} cannot go from {before} to {state}")
@@ -351,13 +386,17 @@ class Program:
             ended_at=self.now() if state in ENDED else None,
             owner=None if over else self.record.owner, owner_seen_at=None if over else self.record.owner_seen_at,
         )  # fmt: skip
-        self.journal.append(self.record)
+        self.journal.append(self.record, self.event(kind, None, **told))
 
-    def _parked(self) -> None:
-        """The process stops: the program stays `running` without an owner, and can be resumed."""
+    def _cut_off(self) -> None:
+        """Cancelled from outside: with its parent, or because the process stops (then it stays `running`, without an
+        owner, and can be resumed)."""
+        if self.parent is not None and self.parent.stopping:
+            facts: dict[str, Json] = {"kind": "cancelled", "message": "stopped together with the program that started it"}
+            self._reached(ProgramState.CANCELLED, "program.cancelled", {"reason": facts["message"]}, error=facts)
+            return
         self.record = replace(self.record, owner=None, owner_seen_at=None)
-        self.journal.append(self.record)
-        self.emit("program.parked", None)
+        self.journal.append(self.record, self.event("program.parked", None))
 
 
 class _Stopped(Exception):
@@ -367,14 +406,11 @@ class _Stopped(Exception):
         self.reason = reason
 
 
-def error_facts(error: BaseException) -> dict[str, Json]:
-    """An error as the journal keeps it."""
-    facts: dict[str, Json] = {"kind": type(error).__name__, "message": brief(error)}
-    if isinstance(error, StepFailedError):
-        facts |= {"step": error.step, "kind": error.kind}
-    if isinstance(error, FairleadError) and error.hint:
-        facts["hint"] = error.hint
-    return facts
+def _failed_node(record: ProgramRecord) -> str | None:
+    if record.state not in ENDED:
+        return None
+    facts = decode(record.error) if record.error else None
+    return str(facts.get("node") or "") if isinstance(facts, dict) else ""
 
 
 def new_record(
@@ -391,13 +427,21 @@ def new_record(
 def _effects_of(history: History) -> dict[str, list[Recorded[Entry]]]:
     """The recorded effects by the path of the body that issued them."""
     found: dict[str, list[Recorded[Entry]]] = {}
-    for entry in (*history.calls, *history.tool_calls, *history.observations):
+    entries: list[CallRecord | ToolCallRecord | ObservationRecord] = [*history.calls, *history.tool_calls, *history.observations]
+    for entry in entries:
         if not (isinstance(entry, CallRecord) and entry.state == "stopped"):
             found.setdefault(body_path(entry.node, entry.attempt), []).append(recorded_effect(entry))
     for step in history.steps:
         if step.ordinal >= 0 and step.parent is not None:
             found.setdefault(step.parent, []).append(recorded_effect(step))
     return found
+
+
+def _drop_last_failures(effects: list[Recorded[Entry]]) -> None:
+    """Forget the failed calls at which the body of a workflow ended, so that a person's resume tries them again."""
+    effects.sort(key=lambda item: item.ordinal)
+    while effects and isinstance(effects[-1].entry, CallRecord | ToolCallRecord) and effects[-1].entry.state == "failed":
+        effects.pop()
 
 
 def _json_object(text: str) -> dict[str, Json]:

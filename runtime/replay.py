@@ -27,7 +27,7 @@ class Recorded(Generic[E]):
 
     ordinal: int
     overlapped: bool
-    """Whether another effect of the body was open when this one was issued."""
+    """Whether another effect of the body was open when this one was issued, or it came from a task beside the body's own."""
     digest: str
     """What was asked: two effects with the same digest ask the same."""
     label: str
@@ -57,10 +57,11 @@ class Effects(Generic[E]):
         self.open = 0
         """Effects issued and not closed."""
 
-    def issue(self, digest: str, label: str) -> Issued[E]:
-        """Number an effect and find its record. Raises `DivergentReplayError` if another one must come here."""
-        overlapped = self.open > 0
-        found = self._find(digest, label) if self._expected else None
+    def issue(self, digest: str, label: str, *, ordered: bool = True) -> Issued[E]:
+        """Number an effect and find its record. `ordered` says whether it comes from the body's one line of execution, and
+        not from a task beside it. Raises `DivergentReplayError` if another one must come here."""
+        overlapped = self.open > 0 or not ordered
+        found = self._find(digest, label, overlapped) if self._expected else None
         self.open += 1
         if found is not None:
             return Issued(found.ordinal, found.overlapped, found.entry)
@@ -76,11 +77,11 @@ class Effects(Generic[E]):
         for item in self._expected.values():
             raise DivergentReplayError(self._where, item.label, "the end of the step")
 
-    def _find(self, digest: str, label: str) -> Recorded[E] | None:
+    def _find(self, digest: str, label: str, overlapped: bool) -> Recorded[E] | None:
         first = next(iter(self._expected.values()))
         if first.digest == digest:
             return self._take(first)
-        if not first.overlapped and self.open == 0:
+        if not first.overlapped and not overlapped:
             raise DivergentReplayError(self._where, first.label, label)
         ordinals = self._by_digest.get(digest)
         return self._take(self._expected[ordinals[0]]) if ordinals else None

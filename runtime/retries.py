@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import EngineError
@@ -39,12 +41,12 @@ RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
 def retry_delay(
-    status: int | None, error: EngineError | None, retry_after: str | None, attempts: int, retries: CallRetries
+    status: int | None, error: EngineError | None, retry_after: float | None, attempts: int, retries: CallRetries
 ) -> float | None:
     """Seconds to wait before sending again, or None if the outcome stands.
 
-    `attempts` counts the requests sent. A `retry-after` in seconds is obeyed; one that is longer than `delay_max_s` ends
-    the attempts.
+    `attempts` counts the requests sent. What the engine asks for (`retry_after`, seconds) is obeyed; if it is longer than
+    `delay_max_s`, it ends the attempts.
     """
     if attempts >= retries.attempts_max:
         return None
@@ -52,11 +54,18 @@ def retry_delay(
         return None
     if error is None and status not in RETRYABLE:
         return None
-    delay = retries.delay_s * 2.0 ** (attempts - 1)
     if retry_after is not None:
+        return retry_after if retry_after <= retries.delay_max_s else None
+    return retries.delay_s * 2.0 ** (attempts - 1)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """The seconds that `retry-after-ms` or `retry-after` ask to wait; None where neither is a number of them."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            asked = float(retry_after)
+            asked = float(headers.get(name, "")) / unit
         except ValueError:
-            return delay
-        return max(asked, 0.0) if asked <= retries.delay_max_s else None
-    return delay
+            continue
+        if 0 <= asked < math.inf:
+            return asked
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import anyio
 from pydantic_core import from_json
 
-from ..encoding import Json
+from ..encoding import Json, encode
 from ..errors import ConfigurationError, ConflictError, InputError, NotFoundError, PersonNeededError, WorkflowChangedError
 from ..graphs.compose import compose
 from ..graphs.declare import Workflow
@@ -29,7 +30,7 @@ from .services import Services
 from .states import ENDED, ProgramState
 from .store.journal import Journal
 from .store.opening import open_journal
-from .store.records import EventRecord, ProgramRecord
+from .store.records import EventRecord, History, ProgramRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -119,8 +120,8 @@ class Runtime:
         """
         bound = workflow.signature.bind(args, kwargs)
         arguments = {name: workflow.signature.parameters[name].constant(value) for name, value in bound.items()}
-        program = self._begin(workflow, arguments)
-        return await self.outcome(program)
+        result: R = await self.outcome(self._begin(workflow, arguments))
+        return result
 
     def start(
         self,
@@ -143,8 +144,7 @@ class Runtime:
         self, workflow: Workflow[..., Any], arguments: dict[str, bytes], *, program_id: str | None = None, tenant: str = "default", options: Mapping[str, Json] | None = None
     ) -> Program:
         workflow.signature.check()
-        if workflow.composes:
-            compose(workflow, arguments)
+        graph = compose(workflow, arguments) if workflow.composes else None
         record = new_record(
             workflow, arguments, id=program_id or new_program_id(), entry=entry_of(workflow), tenant=tenant,
             options={"search_path": str(Path.cwd()), **(options or {})}, now=self._clock.now(),
@@ -152,7 +152,7 @@ class Runtime:
         if record.id in self._programs:
             raise ConflictError(f"program {record.id} runs already")
         self.journal.append(record)
-        return self._launch(Program(self._services, workflow, record))
+        return self._launch(Program(self._services, workflow, record, graph=graph))
 
     def _launch(self, program: Program) -> Program:
         self._programs[program.id] = program
@@ -255,20 +255,26 @@ class Runtime:
             await self.journal.request(history.program.root_id, "cancel", self._clock.now())
             return Receipt()
         await self._claim(history.program)
-        return self._cancel_idle(history.program, history.last_seq, reason)
-
-    def _cancel_idle(self, record: ProgramRecord, last_seq: int, reason: str) -> Receipt:
-        """Cancel a program that nobody runs: there is nothing to stop."""
-        from dataclasses import replace
-
-        from ..encoding import encode
-
-        receipt, now = Receipt(), self._clock.now()
-        facts: dict[str, Json] = {"kind": "cancelled", "message": reason, "stopped": receipt.as_json()}
-        text = encode(facts).decode()
-        ended = replace(record, state=ProgramState.CANCELLED, waiting_for=None, error=text, ended_at=now, owner=None, owner_seen_at=None)
-        self.journal.append(ended, EventRecord(record.id, last_seq + 1, now, "program.cancelled", None, encode({"reason": reason, "stopped": receipt.as_json()}).decode()))
+        receipt = Receipt()
+        await self._cancel_idle(history, reason, receipt)
+        await self.journal.flushed()
         return receipt
+
+    async def _cancel_idle(self, history: History, reason: str, receipt: Receipt) -> None:
+        """Cancel a program that nobody runs, with its children: there is nothing to stop."""
+        for child in await self.journal.programs(parent_id=history.program.id, limit=100_000):
+            inner = await self.journal.history(child.id) if child.state not in ENDED else None
+            if inner is not None:
+                receipt.programs.append(child.id)
+                await self._cancel_idle(inner, reason, receipt)
+        now = self._clock.now()
+        facts: dict[str, Json] = {"kind": "cancelled", "message": reason, "stopped": receipt.as_json()}
+        ended = replace(
+            history.program, state=ProgramState.CANCELLED, waiting_for=None, error=encode(facts).decode(),
+            ended_at=now, owner=None, owner_seen_at=None,
+        )  # fmt: skip
+        told = encode({"reason": reason, "stopped": receipt.as_json()}).decode()
+        self.journal.append(ended, EventRecord(ended.id, history.last_seq + 1, now, "program.cancelled", None, told))
 
     def watch(self, watcher: Callable[[EventRecord], None]) -> Callable[[], None]:
         """Call `watcher` with every durable event of this runtime's programs; the returned function stops that."""

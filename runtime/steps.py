@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from ..encoding import Json, digest, encode
-from ..errors import DivergentReplayError, FairleadError, StepFailedError, StepTimeoutError
-from ..graphs.building import current_builder
+from ..encoding import Json, decode, digest, encode
+from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError, StepFailedError, StepTimeoutError
 from ..graphs.declare import Step
-from ..tools.calling import current_runner
-from .body import Body, StepContext, Suspend, current_body
+from .body import Body, StepContext, Suspend
 from .states import StepState
 from .store.records import CachedRecord, StepRecord
 
@@ -48,16 +46,15 @@ async def run_step(program: Program, place: Place, step: Step[..., Any], argumen
     """
     recorded = program.recorded_steps.get(place.node)
     if recorded is not None:
-        outcome = _from_record(program, step, recorded)
+        outcome = _from_record(program, place, step, recorded)
         if outcome is not None:
             return outcome
-    cache_key = _cache_key(step, arguments)
+    cache_key = _cache_key(program, place, step, arguments)
     if cache_key is not None:
         kept = await program.journal.cached(cache_key, program.now())
         if kept is not None:
             result = kept.result.encode()
-            program.note_step(place, StepState.SUCCEEDED, 1, result=result)
-            program.emit("step.succeeded", place.node, cached_from=kept.program_id)
+            program.note_step(place, StepState.SUCCEEDED, 1, result=result, data={"cached_from": kept.program_id})
             return result
     first = recorded.attempt + (recorded.state == StepState.FAILED) if recorded is not None else 1
     result = await _attempts(program, place, step, arguments, first)
@@ -68,13 +65,13 @@ async def run_step(program: Program, place: Place, step: Step[..., Any], argumen
     return result
 
 
-def _from_record(program: Program, step: Step[..., Any], recorded: StepRecord) -> bytes | None:
+def _from_record(program: Program, place: Place, step: Step[..., Any], recorded: StepRecord) -> bytes | None:
     """The outcome an earlier run recorded, or None if the step has to run (again)."""
     if recorded.state == StepState.SUCCEEDED:
         program.count_reused(recorded.node)
         return (recorded.result or "null").encode()
-    if recorded.state == StepState.FAILED and not program.reopened(recorded.node):
-        raise StepFailedError(recorded.step, _message_of(recorded.error), attempts=recorded.attempt)
+    if recorded.state == StepState.FAILED and not program.reopened(recorded):
+        raise recorded_failure(recorded)
     if recorded.state in (StepState.RUNNING, StepState.WAITING, StepState.CANCELLED) and step.settings.idempotency == "unsafe":
         decision = program.decision(recorded.node)
         if decision is None:
@@ -87,30 +84,34 @@ def _from_record(program: Program, step: Step[..., Any], recorded: StepRecord) -
                     "choices": ["run", "result", "fail"],
                 }
             )
-        return decision.apply(f"step {recorded.node!r}", step.signature.result)
+        if decision.action == "fail":
+            raise _failed(program, place, recorded.attempt, ProgramError("a person decided that it counts as failed"))
+        if decision.action == "result":
+            result = decision.read(step.signature.result)
+            program.note_step(place, StepState.SUCCEEDED, recorded.attempt, result=result, data={"decided": "result"})
+            return result
     return None
 
 
 async def _attempts(program: Program, place: Place, step: Step[..., Any], arguments: Mapping[str, bytes], first: int) -> bytes:
     settings = step.settings
     attempt = first
+    # A crash is no new permission: attempts count on, in rounds of what is allowed (a person's resume begins a round).
+    spent = (first - 1) // settings.retry.attempts * settings.retry.attempts
     while True:
         program.note_step(place, StepState.RUNNING, attempt)
-        program.emit("step.started", place.node, step=place.name, attempt=attempt, kind=place.kind, needs=list(place.needs), parent=place.parent)
         if settings.idempotency == "unsafe":
             await program.journal.flushed()
         try:
             result = await _attempt(program, place.node, step, arguments, attempt)
         except anyio.get_cancelled_exc_class():
             program.note_step(place, StepState.CANCELLED, attempt)
-            program.emit("step.cancelled", place.node, attempt=attempt)
             raise
         except Suspend as suspend:
             program.note_step(place, StepState.WAITING, attempt, error=suspend.question)
-            program.emit("step.waiting", place.node, question=suspend.question)
             raise
         except Exception as error:
-            delay = None if isinstance(error, DivergentReplayError) else settings.retry.again_in(attempt - first + 1, error, f"{program.id}/{place.node}")
+            error, delay = _again(step, attempt - spent, error, f"{program.id}/{place.node}")
             if delay is not None:
                 program.emit("step.retrying", place.node, attempt=attempt, error=brief(error), delay_s=round(delay, 3))
                 await anyio.sleep(delay)
@@ -118,28 +119,48 @@ async def _attempts(program: Program, place: Place, step: Step[..., Any], argume
                 continue
             if settings.fallback is not None and not isinstance(error, DivergentReplayError):
                 program.emit("step.fallback", place.node, to=settings.fallback.name, error=brief(error))
-                result = await _fallback(program, place, settings.fallback, arguments)
+                try:
+                    result = await _fallback(program, place, settings.fallback, arguments)
+                except FairleadError as fallen:
+                    raise _failed(program, place, attempt, fallen) from error
             else:
                 raise _failed(program, place, attempt, error) from error
         program.note_step(place, StepState.SUCCEEDED, attempt, result=result)
-        program.emit("step.succeeded", place.node, attempt=attempt)
         if settings.idempotency == "unsafe":
             await program.journal.flushed()
         return result
 
 
-def _failed(program: Program, place: Place, attempt: int, error: Exception) -> FairleadError:
-    facts: dict[str, Json] = {"kind": type(error).__name__, "message": brief(error)}
-    if isinstance(error, FairleadError) and error.hint:
-        facts["hint"] = error.hint
-    program.note_step(place, StepState.FAILED, attempt, error=facts)
-    program.emit("step.failed", place.node, attempt=attempt, error=facts["message"])
+def recorded_failure(recorded: StepRecord) -> StepFailedError:
+    """The error of a step that failed in an earlier run."""
+    facts = decode(recorded.error) if recorded.error else None
+    message = str(facts.get("message")) if isinstance(facts, dict) else "failed"
+    kind, hint = (facts.get("kind"), facts.get("hint")) if isinstance(facts, dict) else (None, None)
+    return StepFailedError(
+        recorded.step, message, node=recorded.node, kind=str(kind or "error"), attempts=recorded.attempt, hint=str(hint) if hint else None
+    )
+
+
+def _again(step: Step[..., Any], attempt: int, error: Exception, seed: str) -> tuple[Exception, float | None]:
+    """The error, and the seconds until the next attempt or None; a predicate that fails itself ends the attempts."""
     if isinstance(error, DivergentReplayError):
+        return error, None
+    try:
+        return error, step.settings.retry.again_in(attempt, error, seed)
+    except Exception as broken:
+        return DeclarationError(f"step {step.name!r}: its retry predicate failed: {brief(broken)} (on: {brief(error)})"), None
+
+
+def _failed(program: Program, place: Place, attempt: int, error: Exception) -> FairleadError:
+    if isinstance(error, DivergentReplayError):
+        # The record is left as it is: once the code is put right, the same attempt can go on from it.
+        program.emit("step.failed", place.node, attempt=attempt, error=brief(error))
         return error
-    if isinstance(error, StepFailedError):
-        return StepFailedError(place.name, brief(error), kind=error.kind, attempts=attempt, hint=error.hint)
     hint = error.hint if isinstance(error, FairleadError) else None
-    return StepFailedError(place.name, brief(error), kind=type(error).__name__, attempts=attempt, hint=hint)
+    kind = error.kind if isinstance(error, StepFailedError) else type(error).__name__
+    facts: dict[str, Json] = {"kind": kind, "message": brief(error), **({"hint": hint} if hint else {})}
+    program.note_step(place, StepState.FAILED, attempt, error=facts, data={"error": brief(error)})
+    return StepFailedError(place.name, brief(error), node=place.node, kind=kind, attempts=attempt, hint=hint)
 
 
 async def _fallback(program: Program, place: Place, fallback: Step[..., Any], arguments: Mapping[str, bytes]) -> bytes:
@@ -161,6 +182,7 @@ async def _attempt(program: Program, node: str, step: Step[..., Any], arguments:
         async with anyio.create_task_group() as tasks:
             body = program.body(node, attempt, tasks)
             body.idle_scope, body.idle_limit = idle, timeout.idle
+            body.in_thread = not step.is_async
             try:
                 value = await call_in_body(body, step, arguments)
                 failure = body.fault
@@ -170,14 +192,15 @@ async def _attempt(program: Program, node: str, step: Step[..., Any], arguments:
                 failure = suspension_in(error) or body.fault or error
             if failure is not None and not isinstance(failure, Suspend):
                 tasks.cancel_scope.cancel()
+    if body is not None:
+        body.closed = True
     for scope, limit, seconds in ((hard, "hard", timeout.hard), (idle, "idle", timeout.idle)):
         if scope is not None and scope.cancelled_caught:
             raise StepTimeoutError(node, limit, seconds or 0)
     assert body is not None
-    failure = failure or body.fault or body.growing.unhandled()
     if failure is not None:
         raise failure
-    body.effects.end()
+    body.ended()
     return step.signature.result.write(value)
 
 
@@ -187,17 +210,12 @@ async def call_in_body(body: Body, step: Step[..., Any], arguments: Mapping[str,
     values = {name: signature.parameters[name].read(data) for name, data in arguments.items()}
     for name, what in signature.injections.items():
         values[name] = StepContext(body) if what == "StepContext" else body.program.services.inject(what)
-    tokens = current_body.set(body), current_builder.set(body.growing), current_runner.set(body.tools)
-    try:
+    with body.entered():
         if step.is_async:
             return await step.function(**values)
         call = functools.partial(step.function, **values)
         # A thread cannot be stopped: on cancellation it is left to end by itself, and its calls are refused.
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=body.program.services.threads)
-    finally:
-        current_body.reset(tokens[0])
-        current_builder.reset(tokens[1])
-        current_runner.reset(tokens[2])
 
 
 def suspension_in(error: BaseException) -> Suspend | None:
@@ -221,18 +239,31 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
+def _step_failure_in(error: BaseException | None) -> StepFailedError | None:
+    """The failure of a step that an error is or came from."""
+    while error is not None and not isinstance(error, StepFailedError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def error_facts(error: BaseException) -> dict[str, Json]:
+    """An error as the journal keeps it."""
+    facts: dict[str, Json] = {"kind": type(error).__name__, "message": brief(error)}
+    failure = _step_failure_in(error)
+    if failure is not None:
+        facts |= {"step": failure.step, "node": failure.node}
+    if isinstance(error, StepFailedError):
+        facts["kind"] = error.kind
+    if isinstance(error, FairleadError) and error.hint:
+        facts["hint"] = error.hint
+    return facts
+
+
 def _deadline(seconds: float | None) -> float:
     return anyio.current_time() + seconds if seconds else math.inf
 
 
-def _message_of(error: str | None) -> str:
-    from ..encoding import decode
-
-    facts = decode(error) if error else None
-    return str(facts.get("message")) if isinstance(facts, dict) else "failed"
-
-
-def _cache_key(step: Step[..., Any], arguments: Mapping[str, bytes]) -> str | None:
+def _cache_key(program: Program, place: Place, step: Step[..., Any], arguments: Mapping[str, bytes]) -> str | None:
     cache = step.settings.cache
     if cache is None:
         return None
@@ -240,5 +271,9 @@ def _cache_key(step: Step[..., Any], arguments: Mapping[str, bytes]) -> str | No
         shown = encode({name: value.decode() for name, value in arguments.items()})
     else:
         values = {name: step.signature.parameters[name].read(data) for name, data in arguments.items()}
-        shown = str(cache.key(**values)).encode()
+        try:
+            shown = str(cache.key(**values)).encode()
+        except Exception as broken:
+            error = DeclarationError(f"step {step.name!r}: its cache key function failed: {brief(broken)}")
+            raise _failed(program, place, 1, error) from broken
     return digest(b"cache", step.name.encode(), step.version.encode(), shown)

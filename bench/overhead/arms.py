@@ -27,7 +27,7 @@ ANSWER_LIMIT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A process that offers shapes. `imports` is what a program of its user would import first."""
+    """A process that offers shapes. `imports` is the statement with which a program of its user would begin."""
 
     name: str
     module: str
@@ -40,15 +40,15 @@ def _peer(name: str, imports: str) -> Arm:
     return Arm(name, f"bench.overhead.peers.{name}", imports, ROOT / "bench" / "overhead" / "peers" / f"{name}.txt")
 
 
-FAIRLEAD = Arm("fairlead", "bench.overhead.fairlead_arm", "fairlead")
-FLOOR = Arm("floor", "bench.overhead.floors", "asyncio, sqlite3")
+FAIRLEAD = Arm("fairlead", "bench.overhead.fairlead_arm", "from fairlead import Agent, Runtime, step, tool, workflow")
+FLOOR = Arm("floor", "bench.overhead.floors", "import asyncio, sqlite3")
 PEERS = (
-    _peer("langgraph", "langgraph.graph, langgraph.checkpoint.sqlite.aio"),
-    _peer("dbos", "dbos"),
-    _peer("pydantic_graph", "pydantic_graph"),
-    _peer("burr", "burr.core"),
-    _peer("llama_index", "workflows"),
-    _peer("pydantic_ai", "pydantic_ai"),
+    _peer("langgraph", "import langgraph.graph, langgraph.checkpoint.sqlite.aio"),
+    _peer("dbos", "import dbos"),
+    _peer("pydantic_graph", "import pydantic_graph"),
+    _peer("burr", "import burr.core"),
+    _peer("llama_index", "import workflows"),
+    _peer("pydantic_ai", "import pydantic_ai"),
 )
 
 

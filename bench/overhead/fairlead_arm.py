@@ -1,22 +1,24 @@
 """Fairlead's own arm: the shapes as the README would write them, with an engine that answers at once.
 
-`fairlead` composes its graphs (`def`), `fairlead_async` writes them as plain Python (`async def`).
+`fairlead` composes its graphs (`def`), `fairlead_async` writes them as plain Python (`async def`). Steps are idempotent unless
+declared otherwise, so their results are written while the next step runs: a crash may cost the last of them another run.
+`fairlead_unsafe` declares them unsafe: nothing starts before everything before it is on disk.
 """
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletionMessageParam
 
-from bench.overhead.instant import MODEL, QUESTION, InstantModel, InstantReply
+from bench.overhead.instant import ADD, MODEL, QUESTION, InstantModel, InstantReply
 from bench.overhead.serve import Sample, Shape, Stopwatch, expect, serve, stored_bytes
-from fairlead import Agent, Runtime, step, tool, workflow
+from fairlead import Agent, Runtime, injected, step, tool, workflow
 from fairlead.graphs.declare import Workflow
 from fairlead.runtime.engines.port import EngineRequest
 
@@ -27,6 +29,7 @@ class InstantEngine:
     """An engine in this process that takes no time."""
 
     name = "instant"
+    models: Sequence[str] = (MODEL,)
 
     def __init__(self, turns: int) -> None:
         self._model = InstantModel(turns)
@@ -42,6 +45,11 @@ class InstantEngine:
 
 @step
 async def increment(value: int) -> int:
+    return value + 1
+
+
+@step(idempotency="unsafe")
+async def increment_flushed(value: int) -> int:
     return value + 1
 
 
@@ -64,6 +72,14 @@ def chain(size: int) -> int:
 
 
 @workflow
+def flushed_chain(size: int) -> int:
+    value = 0
+    for _ in range(size):
+        value = increment_flushed(value).value
+    return value
+
+
+@workflow
 def fanout(size: int) -> list[int]:
     return double.map(numbers(size)).value
 
@@ -78,7 +94,8 @@ async def async_chain(size: int) -> int:
 
 @workflow
 async def async_fanout(size: int) -> list[int]:
-    return list(await asyncio.gather(*(double(value) for value in await numbers(size))))
+    handles = [double(value) for value in await numbers(size)]
+    return [await handle for handle in handles]
 
 
 @tool(idempotency="pure")
@@ -93,17 +110,16 @@ async def converse() -> str:
 
 
 @step
-async def converse_by_client(client: AsyncOpenAI) -> str:
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": QUESTION}]
+async def converse_by_client(client: AsyncOpenAI = injected) -> str:
+    messages: list[Any] = [{"role": "user", "content": QUESTION}]
     while True:
-        completion = await client.chat.completions.create(model=MODEL, messages=messages, tools=[add.schema])
+        completion = await client.chat.completions.create(model=MODEL, messages=messages, tools=[ADD])
         message = completion.choices[0].message
         if not message.tool_calls:
             return message.content or ""
         messages.append(message)
-        for call in message.tool_calls:
-            content = str(await add(1, 1))
-            messages.append({"role": "tool", "tool_call_id": call.id, "content": content})
+        call = message.tool_calls[0]
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": str(await add(1, 1))})
 
 
 @workflow
@@ -229,5 +245,6 @@ if __name__ == "__main__":
                 "durable_chain": chained(async_chain, durable=True),
                 "durable_fanout": fanned_out(async_fanout, durable=True),
             },
+            "fairlead_unsafe": {"durable_chain": chained(flushed_chain, durable=True)},
         }
     )

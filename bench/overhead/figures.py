@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from bench.overhead.measure import Runs
 from bench.records import Record, record
 
-OURS = frozenset({"fairlead", "fairlead_async", "floor", "openai_client"})
+OURS = frozenset({"fairlead", "fairlead_async", "fairlead_unsafe", "floor", "openai_client"})
+"""What is no peer."""
 NOT_PER_STEP = frozenset({"langgraph_exit"})
 """Settings that write once at the end: shown, but a crash loses every step, so they are no durable peer."""
 
@@ -23,9 +24,10 @@ def figures(runs: Runs) -> list[Record]:
         _over_floor(runs, "durable_chain_ms_over_floor", "durable_chain", 100, 0.5),
         *(_plain(runs, f"agent_turn_ms_at_{n}", "memory_agent", n, 1e3 / n, "ms", 1.0) for n in (10, 50, 500)),
         *(_over_floor(runs, f"durable_agent_turn_ms_over_floor_at_{n}", "durable_agent", n, 1.0) for n in (10, 500)),
-        _plain(runs, "openai_turn_ms_at_50", "openai_agent", 50, 1e3 / 50, "ms", 2.0),
-        _bytes_per_turn(runs, "journal_bytes_per_turn_at_10", 10),
+        _plain(runs, "openai_turn_ms_at_10", "openai_agent", 10, 1e3 / 10, "ms", None),
+        _over_floor(runs, "openai_turn_ms_over_client_at_10", "openai_agent", 10, 1.0, floor_name="openai_client"),
         _bytes_per_turn(runs, "journal_bytes_per_turn_at_500", 500),
+        _bytes_growth(runs, "journal_growth_to_500_over_to_250"),
     ]
     return [entry for entry in drawn if entry is not None]
 
@@ -34,12 +36,12 @@ def _plain(runs: Runs, figure: str, shape: str, size: int, scale: float, unit: s
     return _drawn(runs, figure, shape, size, lambda name: _scaled(runs.seconds(name, shape, size), scale), unit, target)
 
 
-def _over_floor(runs: Runs, figure: str, shape: str, size: int, target: float) -> Record | None:
+def _over_floor(runs: Runs, figure: str, shape: str, size: int, target: float, *, floor_name: str = "floor") -> Record | None:
     """Milliseconds per step beyond the floor of the same round; the floor itself is given as it is."""
-    floor = runs.seconds("floor", shape, size)
+    floor = runs.seconds(floor_name, shape, size)
 
     def over(name: str) -> list[float]:
-        if name == "floor":
+        if name == floor_name:
             return _scaled(floor, 1e3 / size)
         return [(own - least) * 1e3 / size for own, least in zip(runs.seconds(name, shape, size), floor, strict=False)]
 
@@ -48,10 +50,19 @@ def _over_floor(runs: Runs, figure: str, shape: str, size: int, target: float) -
 
 def _bytes_per_turn(runs: Runs, figure: str, turns: int) -> Record | None:
     def per_turn(name: str) -> list[float]:
-        taken = runs.samples.get((name, "durable_agent", turns), ())
-        return [sample.space / turns for sample in taken if sample.space is not None]
+        return [space / turns for space in runs.space(name, "durable_agent", turns)]
 
     return _drawn(runs, figure, "durable_agent", turns, per_turn, "B", None)
+
+
+def _bytes_growth(runs: Runs, figure: str) -> Record | None:
+    """Bytes per turn in turns 250 to 500 over those in 10 to 250: 1 is linear; an empty database counts in neither."""
+
+    def growth(name: str) -> list[float]:
+        few, some, many = (runs.space(name, "durable_agent", turns) for turns in (10, 250, 500))
+        return [(c - b) / 250 / ((b - a) / 240) for a, b, c in zip(few, some, many, strict=False)]
+
+    return _drawn(runs, figure, "durable_agent", 500, growth, "x", 1.1)
 
 
 def _drawn(
@@ -74,9 +85,7 @@ def _speedup(runs: Runs, figure: str, shape: str, size: int, target: float) -> R
     """How many times faster than the fastest peer that records each step, round by round."""
     own = runs.seconds("fairlead", shape, size)
     peers = {name: runs.seconds(name, shape, size) for name in runs.names(shape, size)}
-    medians = {
-        name: statistics.median(taken) for name, taken in peers.items() if name not in {"fairlead", "floor", *NOT_PER_STEP}
-    }
+    medians = {name: statistics.median(taken) for name, taken in peers.items() if name not in OURS | NOT_PER_STEP}
     if not own or not medians:
         return None
     fastest = min(medians, key=lambda name: medians[name])

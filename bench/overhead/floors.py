@@ -18,28 +18,13 @@ from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI
-from openai.types.chat import ChatCompletionToolParam
 
-from bench.overhead.instant import MODEL, QUESTION, InstantModel
+from bench.overhead.instant import ADD, MODEL, QUESTION, InstantModel
 from bench.overhead.serve import Sample, Stopwatch, expect, serve
 
 REPLY = json.dumps(
     {"role": "assistant", "tool_calls": [{"id": "call_1", "function": {"name": "add", "arguments": '{"a": 1}'}}]}
 )
-
-
-ADD: ChatCompletionToolParam = {
-    "type": "function",
-    "function": {
-        "name": "add",
-        "description": "Add two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-            "required": ["a", "b"],
-        },
-    },
-}
 
 
 async def increment(value: int) -> int:

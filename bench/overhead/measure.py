@@ -17,8 +17,9 @@ PLAN = (
     ("memory_agent", 50),
     ("memory_agent", 500),
     ("durable_agent", 10),
+    ("durable_agent", 250),
     ("durable_agent", 500),
-    ("openai_agent", 50),
+    ("openai_agent", 10),
 )
 """Shapes and sizes, in the order they are run in a round."""
 
@@ -35,6 +36,10 @@ class Runs:
     def seconds(self, name: str, shape: str, size: int) -> list[float]:
         """The repeats of one arm; empty if it does not offer the shape or failed at it."""
         return [sample.seconds for sample in self.samples.get((name, shape, size), ())]
+
+    def space(self, name: str, shape: str, size: int) -> list[int]:
+        """The bytes of one arm's repeats; empty where it does not tell them."""
+        return [sample.space for sample in self.samples.get((name, shape, size), ()) if sample.space is not None]
 
     def names(self, shape: str, size: int) -> list[str]:
         """The arms that have samples for this shape and size."""

@@ -1,4 +1,7 @@
-"""What is paid before a program runs: import time, the command line's first answer, installed distributions."""
+"""What is paid before a program runs: import time, the command line's first answer, installed distributions.
+
+What cannot be measured raises `ArmError`.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bench.overhead.arms import ROOT, Arm, python_of
+from bench.overhead.arms import ROOT, Arm, ArmError, python_of
 
 _INSTALLERS = frozenset({"pip", "setuptools", "wheel"})
 
 
 def import_seconds(arm: Arm) -> float:
-    """Seconds an `import` takes in a new process with warm files; the interpreter's own start is not in it."""
-    code = f"import time; start = time.perf_counter(); import {arm.imports}; print(time.perf_counter() - start)"
+    """Seconds the first import takes in a new process with warm files; the interpreter's own start is not in it.
+
+    All names the first program needs are imported: a package that loads its parts when they are used gains nothing.
+    """
+    code = f"import time; start = time.perf_counter(); {arm.imports}; print(time.perf_counter() - start)"
     return float(_output([str(python_of(arm)), "-c", code]))
 
 
@@ -58,4 +64,7 @@ def _visit(requirement: Requirement, seen: set[tuple[str, str]]) -> None:
 
 def _output(command: Sequence[str]) -> str:
     # Started outside the tree, so that nothing is imported from the working directory by accident.
-    return subprocess.run(command, cwd=ROOT.parent, check=True, capture_output=True, text=True).stdout
+    result = subprocess.run(command, cwd=ROOT.parent, check=False, capture_output=True, text=True)
+    if result.returncode != 0:
+        raise ArmError(f"{' '.join(command)}: {result.stderr.strip()[-400:]}")
+    return result.stdout

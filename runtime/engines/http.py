@@ -6,6 +6,7 @@ Sends one request, relays the bytes as they come (decompressed), and translates 
 
 from __future__ import annotations
 
+import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ...encoding import encode
-from ...errors import ConfigurationError, EngineError
+from ...encoding import Json
+from ...errors import ConfigurationError, EngineError, InputError
 from .port import EngineReply, EngineRequest
 
 _HOP_BY_HOP = frozenset(
@@ -89,11 +90,14 @@ class HttpEngine:
         )
 
     async def send(self, request: EngineRequest) -> EngineReply:
-        """Send one request; return when status and headers are there. Raises `EngineError` when none came."""
+        """Send one request; return when status and headers are there. Raises `EngineError` when none came.
+
+        A body that is not JSON (it holds NaN, for one) is an `InputError`.
+        """
         url = f"{self.base_url}/{request.endpoint}"
         headers = {name.lower(): value for name, value in request.headers.items() if _is_sent(name.lower())}
         headers |= {"content-type": "application/json", **self._headers}
-        outgoing = self._client.build_request("POST", url, content=encode(dict(request.body)), headers=headers)
+        outgoing = self._client.build_request("POST", url, content=_to_wire(request.body), headers=headers)
         try:
             response = await self._client.send(outgoing, stream=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
@@ -152,6 +156,14 @@ def normalised_base_url(base_url: str) -> str:
     for endpoint in ("/chat/completions", "/completions", "/responses", "/embeddings"):
         path = path.removesuffix(endpoint)
     return f"{parts.scheme}://{parts.netloc}{path if path.endswith('/v1') else path + '/v1'}"
+
+
+def _to_wire(body: Mapping[str, Json]) -> bytes:
+    """Keys stay in order: engines render tools, and fill schemas, in the order that they are given."""
+    try:
+        return json.dumps(dict(body), separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the request body is not JSON: {error}") from error
 
 
 def _is_sent(name: str) -> bool:

@@ -50,9 +50,13 @@ class EngineReply(Protocol):
 class Engine(Protocol):
     """One OpenAI-compatible endpoint."""
 
-    name: str
-    models: Sequence[str]
-    """The models it serves, the default one first; empty when that is not known."""
+    @property
+    def name(self) -> str:
+        """Unique among the engines of a runtime."""
+
+    @property
+    def models(self) -> Sequence[str]:
+        """The models it serves, the default one first; empty when that is not known."""
 
     async def send(self, request: EngineRequest) -> EngineReply:
         """Send one request; return when status and headers are there.

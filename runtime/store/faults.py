@@ -76,11 +76,12 @@ def _known(error: DBAPIError) -> tuple[str, str] | None:
     if state is not None:
         return next((text for start, text in _POSTGRES.items() if state.startswith(start)), None)
     if _no_connection(error):
+        # The reason why a server turned a connection down comes as text only.
         text = str(error.orig)
+        if "authentication failed" in text or 'role "' in text:
+            return _POSTGRES["28"]
         if "does not exist" in text:
             return _POSTGRES["3D000"]
-        if "authentication" in text or "role" in text:
-            return _POSTGRES["28"]
         return "cannot be reached", "check that the server runs and that host and port in the URL are right"
     return None
 

@@ -62,6 +62,8 @@ class MemoryJournal(Journal):
         self._links: dict[str, LinkRecord] = {}
         self._used_at: dict[str, float] = {}
         self._cached: dict[str, CachedRecord] = {}
+        self._owners: dict[str, float] = {}
+        self._requests: dict[tuple[str, str], None] = {}
         self._watchers = Watchers()
         self._put: dict[type, Callable[..., None]] = {
             ProgramRecord: self._put_program,
@@ -94,7 +96,7 @@ class MemoryJournal(Journal):
             return None
         known = self._contents.get(program_id) or _Program()
         return history_of(
-            program,
+            self._with_owner_seen(program),
             steps=known.steps.values(),
             calls=known.calls.values(),
             tool_calls=known.tool_calls.values(),
@@ -111,7 +113,7 @@ class MemoryJournal(Journal):
             for program in found
             if (not states or program.state in states) and (workflow is None or program.workflow == workflow)
         )
-        return heapq.nsmallest(limit, chosen, key=newest_first)
+        return [self._with_owner_seen(program) for program in heapq.nsmallest(limit, chosen, key=newest_first)]
 
     async def events(self, program_id: str, *, after: int = 0, limit: int = 1000) -> list[EventRecord]:
         known = self._contents.get(program_id)
@@ -145,11 +147,23 @@ class MemoryJournal(Journal):
         program = self._programs.get(program_id)
         if program is None:
             return False
-        seen_at = program.owner_seen_at
+        seen_at = self._with_owner_seen(program).owner_seen_at
         if program.owner not in (None, owner) and seen_at is not None and seen_at >= stale_before:
             return False
         self._programs[program_id] = replace(program, owner=owner, owner_seen_at=now)
         return True
+
+    async def seen(self, owner: str, now: float) -> None:
+        self._owners[owner] = now
+
+    async def request(self, program_id: str, kind: str, now: float) -> None:
+        self._requests[program_id, kind] = None
+
+    async def requests(self, owner: str) -> list[tuple[str, str]]:
+        taken = [asked for asked in self._requests if asked[0] in self._programs and self._programs[asked[0]].owner == owner]
+        for asked in taken:
+            del self._requests[asked]
+        return taken
 
     async def prune(self, ended_before: float) -> int:
         ended = [
@@ -158,21 +172,34 @@ class MemoryJournal(Journal):
             if (program := self._programs[program_id]).ended_at is not None and program.ended_at < ended_before
         ]
         gone = set(ended)
-        for program in [program for program in self._programs.values() if program.root_id in gone]:
+        family = [program for program in self._programs.values() if program.root_id in gone]
+        for program in family:
             del self._programs[program.id]
             self._contents.pop(program.id, None)
-            self._children[program.parent_id].pop(program.id, None)
             self._children.pop(program.id, None)
+            if program.parent_id in self._children:
+                self._children[program.parent_id].pop(program.id)
         still_open = (program.created_at for program in self._programs.values() if program.ended_at is None)
         self._sweep(swept_before(ended_before, min(still_open, default=None)))
-        for key in [
-            key for key, kept in self._cached.items() if kept.expires_at is not None and kept.expires_at < ended_before
-        ]:
-            del self._cached[key]
+        self._drop_outlived(ended_before)
         return len(ended)
 
     async def close(self) -> None:
         self._closed = True
+
+    def _with_owner_seen(self, program: ProgramRecord) -> ProgramRecord:
+        """The program with the last time its owner was seen wherever that is noted."""
+        noted = self._owners.get(program.owner) if program.owner is not None else None
+        if noted is None or (program.owner_seen_at is not None and program.owner_seen_at >= noted):
+            return program
+        return replace(program, owner_seen_at=noted)
+
+    def _drop_outlived(self, ended_before: float) -> None:
+        """Forget expired results, owners that run nothing any more, and requests to programs that are gone."""
+        cached, owning = self._cached.items(), {program.owner for program in self._programs.values()}
+        self._cached = {key: kept for key, kept in cached if kept.expires_at is None or kept.expires_at >= ended_before}
+        self._owners = {owner: at for owner, at in self._owners.items() if at >= ended_before or owner in owning}
+        self._requests = {asked: None for asked in self._requests if asked[0] in self._programs}
 
     def _sweep(self, before: float) -> None:
         """Delete links and parts that no call leads to and nobody stored since `before`."""
@@ -196,6 +223,9 @@ class MemoryJournal(Journal):
         return living
 
     def _put_program(self, record: ProgramRecord) -> None:
+        known = self._programs.get(record.id)
+        if known is not None and known.parent_id != record.parent_id:
+            del self._children[known.parent_id][record.id]
         self._programs[record.id] = record
         self._children[record.parent_id][record.id] = None
 

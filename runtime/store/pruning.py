@@ -32,14 +32,14 @@ from sqlalchemy import (
 
 from .faults import is_transient, store_error
 from .retention import USE_GRANULARITY_S
-from .tables import cached, calls, events, links, observations, parts, programs, steps, tool_calls
+from .tables import cached, calls, events, links, observations, owners, parts, programs, requests, steps, tool_calls
 
 _ROOTS_PER_TRANSACTION = 20
 _DIGESTS_PER_TRANSACTION = 2_000
 _TRIES = 5
 _PAUSE_S = 0.05
 
-_OF_PROGRAMS = (steps, calls, tool_calls, observations, events)
+_OF_PROGRAMS = (steps, calls, tool_calls, observations, events, requests)
 
 _living = Table("living_links", MetaData(), Column("digest", Text, primary_key=True), prefixes=["TEMPORARY"])
 
@@ -59,7 +59,7 @@ def prune(engine: Engine, where: str, ended_before: float) -> int:
             _mark(connection)
             _sweep(connection, links, ~_is_living(), ended_before)
             _sweep(connection, parts, ~_is_used(), ended_before)
-            _transaction(connection, lambda within: within.execute(delete(cached).where(cached.c.expires_at < ended_before)))
+            _transaction(connection, lambda within: _delete_outlived(within, ended_before))
             _living.drop(connection)
             connection.commit()
             return pruned
@@ -93,6 +93,13 @@ def _delete_programs(connection: Connection, ended_before: float) -> int:
         connection.execute(delete(table).where(table.c.program_id.in_(family)))
     connection.execute(delete(programs).where(programs.c.root_id.in_(roots)))
     return len(roots)
+
+
+def _delete_outlived(connection: Connection, ended_before: float) -> None:
+    """Delete expired results, and owners that run nothing any more."""
+    connection.execute(delete(cached).where(cached.c.expires_at < ended_before))
+    running = exists().where(programs.c.owner == owners.c.owner)
+    connection.execute(delete(owners).where(owners.c.seen_at < ended_before, ~running))
 
 
 def _mark(connection: Connection) -> None:

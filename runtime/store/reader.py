@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from sqlalchemy import Select, Table, func, literal, select
+from sqlalchemy import Select, Table, case, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -25,7 +25,7 @@ from .records import (
     StepRecord,
     ToolCallRecord,
 )
-from .tables import cached, calls, events, links, observations, parts, programs, steps, tool_calls
+from .tables import cached, calls, events, links, observations, owners, parts, programs, requests, steps, tool_calls
 
 _Row: TypeAlias = Sequence[Any]
 """A row as the driver gives it; what its columns hold is known to the table, not to the type checker."""
@@ -40,7 +40,7 @@ class Reader:
 
     async def history(self, program_id: str) -> History | None:
         async with self._connect() as connection:
-            program = await _one(connection, select(programs).where(programs.c.id == program_id))
+            program = await _one(connection, _programs().where(programs.c.id == program_id))
             if program is None:
                 return None
             return history_of(
@@ -55,7 +55,7 @@ class Reader:
     async def programs(
         self, *, states: tuple[str, ...], workflow: str | None, parent_id: str | None, limit: int
     ) -> list[ProgramRecord]:
-        query = select(programs).where(programs.c.parent_id == parent_id)
+        query = _programs().where(programs.c.parent_id == parent_id)
         if states:
             query = query.where(programs.c.state.in_(states))
         if workflow is not None:
@@ -89,6 +89,12 @@ class Reader:
             row = await _one(connection, query)
         return None if row is None else CachedRecord(*row)
 
+    async def is_asked(self, owner: str) -> bool:
+        """Whether anything is asked of the programs that this owner runs."""
+        query = select(requests.c.kind).join(programs, programs.c.id == requests.c.program_id).where(programs.c.owner == owner)
+        async with self._connect() as connection:
+            return await _one(connection, query.limit(1)) is not None
+
     async def close(self) -> None:
         await self._engine.dispose()
 
@@ -99,6 +105,14 @@ class Reader:
                 yield connection
         except SQLAlchemyError as error:
             raise store_error(error, self._where) from error
+
+
+def _programs() -> Select[*tuple[Any, ...]]:
+    """Programs, with the last time their owner was seen wherever that is noted."""
+    noted, own = owners.c.seen_at, programs.c.owner_seen_at
+    seen_at = case((noted > own, noted), else_=func.coalesce(own, noted))
+    columns = [seen_at if column is own else column for column in programs.c]
+    return select(*columns).outerjoin(owners, owners.c.owner == programs.c.owner)
 
 
 def _chain_of(link: str) -> Select[tuple[str | None, bytes | None]]:

@@ -7,28 +7,35 @@ for it. Questions wait until what was appended before them is durable, then go t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 import anyio
-from sqlalchemy import Connection, or_, update
+from sqlalchemy import Connection
 
 from ...errors import StoreError
 from ..clock import Clock, SystemClock
-from . import pruning
+from . import owning, pruning
 from .connecting import Place, make_folder, reading_engine, writing_engine
 from .journal import Journal
 from .migrations import migrate
 from .reader import Reader
 from .records import CachedRecord, EventRecord, History, ProgramRecord, Record
 from .sizes import size_of
-from .tables import programs
 from .watching import Watchers
 from .writer import Entry, Limits, Writer
 
 _T = TypeVar("_T")
+
+# While somebody waits and nothing gets durable, the loop stands still for `_LEND_S` every `_LEND_EVERY_S`. A loop that is busy
+# with short turns gives up the interpreter's lock for moments too short for another thread to catch: without this, the
+# writer could starve for seconds, until the loop has nothing left to do.
+_LEND_EVERY_S = 0.001
+_LEND_S = 0.0003
 
 
 class SqlJournal(Journal):
@@ -48,6 +55,7 @@ class SqlJournal(Journal):
         self._appended = 0
         self._durable = 0
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._lending: asyncio.TimerHandle | None = None
         self._failure: StoreError | None = None
         self._closed = False
         self._writer = Writer(
@@ -84,6 +92,8 @@ class SqlJournal(Journal):
             return
         future: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append((self._appended, future))
+        if self._lending is None:
+            self._lending = self._loop.call_later(_LEND_EVERY_S, self._lend, self._durable)
         await future
 
     def watch(self, watcher: Callable[[EventRecord], None]) -> Callable[[], None]:
@@ -116,15 +126,21 @@ class SqlJournal(Journal):
         return await self._reader.cached(key, now)
 
     async def claim(self, program_id: str, owner: str, now: float, stale_before: float) -> bool:
-        free = or_(
-            programs.c.owner.is_(None),
-            programs.c.owner == owner,
-            programs.c.owner_seen_at.is_(None),
-            programs.c.owner_seen_at < stale_before,
+        return await self._perform(
+            partial(owning.claim, program_id=program_id, owner=owner, now=now, stale_before=stale_before)
         )
-        take = update(programs).where(programs.c.id == program_id, free).values(owner=owner, owner_seen_at=now)
-        self._check()
-        return await self._perform(lambda connection: connection.execute(take).rowcount == 1, self._limits.tries)
+
+    async def seen(self, owner: str, now: float) -> None:
+        await self._perform(partial(owning.note_seen, owner=owner, now=now))
+
+    async def request(self, program_id: str, kind: str, now: float) -> None:
+        await self._perform(partial(owning.ask, program_id=program_id, kind=kind, now=now))
+
+    async def requests(self, owner: str) -> list[tuple[str, str]]:
+        # Asked often and hardly ever answered: looking takes no lock.
+        if not await self._reader.is_asked(owner):
+            return []
+        return await self._perform(partial(owning.take_requests, owner=owner))
 
     async def prune(self, ended_before: float) -> int:
         """As the port says. Shared content stays if it was stored, or stored again, after `ended_before` (less ten
@@ -136,6 +152,8 @@ class SqlJournal(Journal):
         if self._closed:
             return
         self._closed = True
+        if self._lending is not None:
+            self._lending.cancel()
         self._writer.stop()
         with anyio.CancelScope(shield=True):
             await asyncio.to_thread(self._writer.join)
@@ -148,9 +166,19 @@ class SqlJournal(Journal):
         if self._failure is not None:
             raise StoreError(self._failure.message, hint=self._failure.hint)
 
-    async def _perform(self, work: Callable[[Connection], _T], tries: int) -> _T:
+    async def _perform(self, work: Callable[[Connection], _T], tries: int | None = None) -> _T:
         """Do work in a transaction on the writer's thread, after everything appended before."""
-        return await asyncio.wrap_future(self._writer.perform(work, tries=tries))
+        self._check()
+        return await asyncio.wrap_future(self._writer.perform(work, tries=tries or self._limits.tries))
+
+    def _lend(self, durable_before: int) -> None:
+        """Let the writer have the interpreter for a moment if it has written nothing since the last time."""
+        if not self._waiting:
+            self._lending = None
+            return
+        if self._durable == durable_before:
+            time.sleep(_LEND_S)
+        self._lending = self._loop.call_later(_LEND_EVERY_S, self._lend, self._durable)
 
     def _tell_written(self, entries: int, events: Sequence[EventRecord]) -> None:
         # Once the loop is closed nobody waits any more; the thread still writes what is queued.

@@ -41,7 +41,7 @@ Row: TypeAlias = tuple[object, ...]
 RowMaker: TypeAlias = Callable[[Record, float], Row]
 """The row of a record, in the order of the table's columns, at a time (seconds since the epoch)."""
 
-ROWS_PER_STATEMENT = (256, 64, 16, 4, 1)
+ROWS_PER_STATEMENT = (512, 256, 128, 64, 32, 16, 8, 4, 2, 1)
 """A few sizes only, so that the drivers' caches of prepared statements hold all of them."""
 
 TABLES: dict[type[Record], Table] = {
@@ -123,7 +123,7 @@ class _Kind:
 
 
 def _upsert(kind: type[Record], table: Table, dialect: str) -> Insert:
-    insert = _insert(table, dialect)
+    insert = insert_into(table, dialect)
     keys = table.primary_key.columns.keys()
     if kind in _SHARED:
         stale = table.c.used_at < insert.excluded.used_at - literal_column(str(USE_GRANULARITY_S))
@@ -134,7 +134,8 @@ def _upsert(kind: type[Record], table: Table, dialect: str) -> Insert:
     return insert.on_conflict_do_update(index_elements=keys, set_=rest)
 
 
-def _insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def insert_into(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """An insert that can say what to do on a conflict, for `sqlite` or `postgresql`."""
     if dialect == "sqlite":
         return sqlite.insert(table)
     from sqlalchemy.dialects import postgresql

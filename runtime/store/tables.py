@@ -1,4 +1,5 @@
-"""The journal's tables: one per kind of record, one column per field of the record, in the record's order.
+"""The journal's tables: one per kind of record, one column per field of the record, in the record's order; and two between
+processes, which are no records: when each owner of programs last said that it lives, and what is asked of owners.
 
 A row belongs to a tenant through its program. Parts and links belong to whoever refers to them; `used_at` (the only column
 that is no field) says when they were last stored, so that pruning spares what a running program is about to refer to.
@@ -48,6 +49,7 @@ programs = Table(
     Index("programs_by_parent", "parent_id", "created_at"),
     Index("programs_by_state", "state", "created_at"),
     Index("programs_by_root", "root_id"),
+    Index("programs_by_owner", "owner"),
 )
 
 steps = Table(
@@ -164,4 +166,19 @@ cached = Table(
     Column("program_id", Text, nullable=False),
     Column("expires_at", Double),
     Index("cached_by_expiry", "expires_at"),
+)
+
+owners = Table(
+    "owners",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("seen_at", Double, nullable=False),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("program_id", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("asked_at", Double, nullable=False),
 )

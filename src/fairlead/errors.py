@@ -57,9 +57,12 @@ class ProgramError(FairleadError):
 class StepFailedError(ProgramError):
     """A step failed for good: every attempt was used and no fallback took over."""
 
-    def __init__(self, step: str, message: str, *, kind: str = "error", attempts: int = 1, hint: str | None = None) -> None:
+    def __init__(
+        self, step: str, message: str, *, node: str | None = None, kind: str = "error", attempts: int = 1, hint: str | None = None
+    ) -> None:
         super().__init__(f"step {step!r} failed: {message}", hint=hint)
         self.step = step
+        self.node = node or step
         self.reason = message
         self.kind = kind
         self.attempts = attempts
@@ -134,6 +137,8 @@ class EngineError(FairleadError):
 
     def __init__(self, message: str, *, engine: str, status: int | None = None, retryable: bool = False, hint: str | None = None) -> None:
         super().__init__(f"engine {engine!r}: {message}", hint=hint)
+        self.reason = message
+        """The message without the name of the engine."""
         self.engine = engine
         self.status = status
         self.retryable = retryable

@@ -7,6 +7,7 @@ Everything that crosses the border is JSON of the annotated type. Parameters ann
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable
@@ -246,6 +247,16 @@ def _frame_of_user() -> dict[str, Any]:
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("fairlead."):
         frame = frame.f_back
     return dict(frame.f_locals)
+
+
+_NAME = re.compile(r"[^\W\d][\w.-]{0,99}")
+
+
+def checked_name(name: str, kind: str) -> str:
+    """A name that can stand in the name of a node. Raises `DeclarationError`."""
+    if not _NAME.fullmatch(name):
+        raise DeclarationError(f"{kind} name {name!r}: a name begins with a letter or `_`; letters, digits, `_`, `.` and `-` follow, 100 at most")
+    return name
 
 
 def type_name(annotation: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 from ....errors import EngineError
 
@@ -40,7 +40,7 @@ class StreamReply:
 
     __slots__ = ("_close", "_closed", "_source", "headers", "status")
 
-    def __init__(self, source: AsyncIterator[bytes], close: Callable[[], None] | None = None) -> None:
+    def __init__(self, source: AsyncGenerator[bytes, None], close: Callable[[], None] | None = None) -> None:
         self.status = 200
         self.headers = STREAM_HEADERS
         self._source = source
@@ -56,6 +56,7 @@ class StreamReply:
                     yield chunk
         finally:
             await self.aclose()
+            await self._source.aclose()
 
     async def aclose(self) -> None:
         if self._closed:

@@ -47,6 +47,8 @@ class Driver:
         self._last = 0.0
         self._jobs: dict[str, Job] = {}
         self._waiting: dict[Job, None] = {}
+        self._streams: dict[Job, None] = {}  # those of the waiting that want tokens as they come
+        self._tick_at = -math.inf  # streams are looked through once per interval, not at every step of every stream
         self._leader: Job | None = None
 
     def now(self) -> float:
@@ -95,6 +97,8 @@ class Driver:
     async def until_news(self, job: Job) -> None:
         """Return when the job is done or aborted, or, for a stream, when it has tokens beyond `job.told`."""
         self._waiting[job] = None
+        if job.streamed:
+            self._streams[job] = None
         try:
             while not self._has_news(job):
                 if self._leader is None:
@@ -105,6 +109,7 @@ class Driver:
                     job.event = anyio.Event()
         finally:
             del self._waiting[job]
+            self._streams.pop(job, None)
             if self._leader is job:
                 self._leader = next(iter(self._waiting), None)
                 if self._leader is not None:
@@ -122,15 +127,18 @@ class Driver:
                 job.finished[event.request_id] = event
                 if job.done:
                     job.event.set()
-        for job in self._waiting:
-            if job.streamed and job is not self._leader and sum(self.produced(job)) > job.told:
-                job.event.set()
+        if self._last >= self._tick_at:
+            self._tick_at = self._last + self._interval_s
+            for job in self._streams:
+                if job is not self._leader and sum(self.produced(job)) > job.told:
+                    job.event.set()
 
     def _delay(self) -> float:
         """Seconds until the leader should look again."""
         at = self.model.next_event_at()
-        if any(job.streamed for job in self._waiting):
-            token_at = self.model.next_token_at(self._last)
-            if token_at is not None:
-                at = min(math.inf if at is None else at, max(token_at, self._last + self._interval_s))
-        return math.inf if at is None else max(0.0, at - self._last)
+        if at is None:
+            return math.inf
+        if self._streams and (token_at := self.model.next_token_at(self._last)) is not None:
+            at = min(at, max(token_at, self._tick_at))
+        # Not less than a microsecond: a sleep that rounds to nothing would never reach the event.
+        return max(1e-6, at - self._last)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from inspect import isawaitable
@@ -160,7 +160,9 @@ class EmbeddedEngine:
         said = [choice.said for choice in choices]
         return BodyReply(200, writer.whole(said, _usage(job, choices, asks)))
 
-    async def _stream(self, job: Job, choices: Sequence[_Choice], asks: Sequence[Ask], writer: Writer) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, job: Job, choices: Sequence[_Choice], asks: Sequence[Ask], writer: Writer
+    ) -> AsyncGenerator[bytes, None]:
         sent = [0] * len(choices)
         opening = writer.opening()
         while not job.done or sum(sent) < sum(len(choice.pieces) for choice in choices):

@@ -16,6 +16,7 @@ from functools import lru_cache
 from ....encoding import Json
 from .tokens import content_text, spoken_calls
 
+_DEPTH_MAX = 50
 _SCAN_CHARS = 24_000
 """How much of one message is looked at."""
 
@@ -23,7 +24,9 @@ _KINDS: dict[str, frozenset[str]] = {
     "path": frozenset(("path", "file", "filename", "filepath", "module", "document")),
     "directory": frozenset(("directory", "dir", "folder", "root")),
     "url": frozenset(("url", "uri", "link", "href", "website")),
-    "name": frozenset("query q pattern search term keyword symbol needle regex identifier function".split()),
+    "name": frozenset(
+        ["query", "q", "pattern", "search", "term", "keyword", "symbol", "needle", "regex", "identifier", "function"]
+    ),
     "email": frozenset(("email", "mail", "recipient", "to")),
     "date": frozenset(("date", "day", "since", "until", "deadline")),
 }
@@ -43,6 +46,8 @@ _NAMED = re.compile(r"\b(?:[a-z]+(?:_[a-z0-9]+)+|[A-Z][a-z]+(?:[A-Z]\w*)+)\b")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
 _PAIR = re.compile(r"(?m)\b([A-Za-z][\w-]{1,30})\s*[:=]\s*(\"[^\"\n]{1,200}\"|'[^'\n]{1,200}'|[^\s,;]{1,100})")
 _FINDING = re.compile(r"(?m)^\s*(\S+?):(\d+)(?::(\d+))?:?\s+(\S.*)$")
+# How the result of a background tool call enters a conversation (runtime/tickets.py): as a message of the user's.
+_LATE_RESULT = re.compile(r"\[[\w-]+\] ([\w.-]+) (?:finished|failed): (.*)", re.DOTALL)
 _NOTABLE = re.compile(r"(?im)^.*\b(?:TODO|FIXME|XXX|HACK|warning|error|failed|deprecated|except\s*:|eval\(|pass\s*#).*$")
 
 
@@ -127,9 +132,12 @@ def facts_of(messages: Sequence[Json]) -> Facts:
     for message in recent:
         text = content_text(message.get("content"))
         match message.get("role"):
+            case "user" if late := _LATE_RESULT.fullmatch(text):
+                facts.results.append(ToolResult(late[1], "", late[2]))
+                facts.found.append(mentions_of(late[2][:_SCAN_CHARS]))
             case "user":
                 facts.request, facts.results, facts.called, facts.rounds = text, [], [], 0
-                facts.asked.insert(0, mentions_of(text[:_SCAN_CHARS]))
+                facts.asked.insert(0, mentions_of(text[:_SCAN_CHARS], pairs=True))
             case "assistant":
                 spoken = spoken_calls(message)
                 facts.rounds += 1 if spoken else 0
@@ -144,7 +152,7 @@ def facts_of(messages: Sequence[Json]) -> Facts:
                 facts.found.append(mentions_of(text[:_SCAN_CHARS]))
     if not facts.asked:
         system = next((content_text(message.get("content")) for message in recent), "")
-        facts.request, facts.asked = system, [mentions_of(system[:_SCAN_CHARS])]
+        facts.request, facts.asked = system, [mentions_of(system[:_SCAN_CHARS], pairs=True)]
     return facts
 
 
@@ -157,19 +165,25 @@ def canonical(arguments: str) -> str:
 
 
 @lru_cache(maxsize=512)
-def mentions_of(text: str) -> Mentions:
-    """Read one text. Texts of a conversation come again with every turn, so the last ones are remembered."""
+def mentions_of(text: str, *, pairs: bool = False) -> Mentions:
+    """Read one text. Texts of a conversation come again with every turn, so the last ones are remembered.
+
+    `pairs` looks for `key: value` in text that is not JSON: a person's words may mean it, source code in a result does not.
+    """
     keyed: dict[str, list[Json]] = {}
     items: list[Mapping[str, Json]] = []
     value = _json(text)
     if value is not None:
         _walk(value, "", keyed, items)
-    else:
+    elif pairs:
         for match in _PAIR.finditer(text):
             keyed.setdefault(" ".join(words_of(match[1])), []).append(match[2].strip("\"'"))
     items.extend(_findings(text))
     kinds = {kind: tuple(dict.fromkeys(pattern.findall(text))) for kind, pattern in _PATTERNS.items()}
     quoted = tuple(dict.fromkeys(next(group for group in match.groups() if group) for match in _QUOTED.finditer(text)))
+    placed = tuple(text for text in quoted if "/" in text and " " not in text and "://" not in text)
+    for kind in ("path", "directory"):
+        kinds[kind] = tuple(dict.fromkeys((*kinds[kind], *placed)))
     names = [*(quoted if value is None else ()), *_DEFINED.findall(text), *_NAMED.findall(text)]
     kinds["name"] = tuple(dict.fromkeys(name for name in names if " " not in name and "/" not in name))[:50]
     return Mentions(
@@ -193,20 +207,22 @@ def _json(text: str) -> Json:
         return None
     try:
         value: Json = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value
 
 
-def _walk(value: Json, key: str, keyed: dict[str, list[Json]], items: list[Mapping[str, Json]]) -> None:
+def _walk(value: Json, key: str, keyed: dict[str, list[Json]], items: list[Mapping[str, Json]], depth: int = 0) -> None:
+    if depth > _DEPTH_MAX:
+        return
     if isinstance(value, dict):
         for name, inner in value.items():
-            _walk(inner, name, keyed, items)
+            _walk(inner, name, keyed, items, depth + 1)
     elif isinstance(value, list):
         for inner in value:
             if isinstance(inner, dict):
                 items.append(inner)
-            _walk(inner, key, keyed, items)
+            _walk(inner, key, keyed, items, depth + 1)
     elif value is not None:
         keyed.setdefault(" ".join(words_of(key)), []).append(value)
         if isinstance(value, str):

@@ -124,6 +124,10 @@ class _Request:
         self.aborted = False
 
     @property
+    def admitted(self) -> bool:
+        return self.hold is not None
+
+    @property
     def target(self) -> int:
         """Tokens to prefill: the prompt and, after a preemption, what was generated."""
         return self.prompt_tokens + self.produced
@@ -262,6 +266,8 @@ class EngineModel:
         request.aborted = True
         if request.hold is None:
             self._waiting -= 1
+            if self._queue[0][1] is request:
+                self._cut_span(now)  # the next in line may fit where this one did not
             self._drop_dead_heads()
         else:
             self._leaving.append(request)
@@ -423,26 +429,33 @@ class EngineModel:
         budget = self.profile.max_num_batched_tokens - self._batch
         prefills: list[tuple[_Request, int]] = []
         for request in list(self._prefilling.values()):
-            if request.hold is None or budget <= 0:
+            if not request.admitted or budget <= 0:
                 continue
             tokens = min(request.target - request.computed, budget)
-            while request.hold is not None and not self._can_prefill(request, tokens):
-                self._preempt_last(at)
-                preempted = True
-            if request.hold is not None:
+            preempted = self._make_room_for_chunk(request, tokens, at) or preempted
+            if request.admitted:
                 budget -= tokens
                 prefills.append(self._take_chunk(request, tokens))
         # A later preemption may have thrown out a chunk taken earlier in this loop.
-        prefills = [(request, tokens) for request, tokens in prefills if request.hold is not None]
+        prefills = [(request, tokens) for request, tokens in prefills if request.admitted]
         while not preempted and budget > 0 and (admitted := self._admit(at)) is not None:
             tokens = min(admitted.target - admitted.computed, budget)
             budget -= tokens
             prefills.append(self._take_chunk(admitted, tokens))
-        self._span = self._next_span(at, prefills)
+        # Nobody is admitted in an iteration that preempts; somebody may be in the next.
+        self._span = self._next_span(at, prefills, single=bool(prefills) or preempted)
 
     def _make_room_for_decodes(self, at: float) -> bool:
         preempted = False
         while self._batch and self._blocks_for(1) > self.cache.available:
+            self._preempt_last(at)
+            preempted = True
+        return preempted
+
+    def _make_room_for_chunk(self, request: _Request, tokens: int, at: float) -> bool:
+        """Preempt the last admitted until the chunk fits; that may be `request` itself."""
+        preempted = False
+        while request.admitted and not self._can_prefill(request, tokens):
             self._preempt_last(at)
             preempted = True
         return preempted
@@ -490,14 +503,14 @@ class EngineModel:
             self._events.append(Admitted(request.request_id, at, request.computed))
         return request
 
-    def _next_span(self, at: float, prefills: list[tuple[_Request, int]]) -> _Span | None:
+    def _next_span(self, at: float, prefills: list[tuple[_Request, int]], *, single: bool) -> _Span | None:
         if not prefills and not self._batch:
             return None
         profile = self.profile
         tokens = self._batch + sum(chunk for _, chunk in prefills)
         seconds = profile.gemm_s(tokens) + profile.fixed_s + profile.decode_s_per_context_token * self._context
         seconds += sum(profile.prefill_attention_s(chunk, request.computed) for request, chunk in prefills)
-        steps = 1 if prefills else self._quiet_steps()
+        steps = 1 if single else self._quiet_steps()
         growth = profile.decode_s_per_context_token * self._batch
         return _Span(at, steps, seconds * self._scale, growth * self._scale, prefills)
 

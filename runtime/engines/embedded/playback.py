@@ -6,7 +6,7 @@ Costs nothing that grows with the conversation.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 import anyio
 import anyio.lowlevel
@@ -73,7 +73,7 @@ def spoken(request: EngineRequest, reply: Reply) -> tuple[SpokenCall, ...]:
     )
 
 
-async def _stream(engine: str, reply: Reply, said: Said, usage: Usage, writer: Writer) -> AsyncIterator[bytes]:
+async def _stream(engine: str, reply: Reply, said: Said, usage: Usage, writer: Writer) -> AsyncGenerator[bytes, None]:
     pieces = answer_pieces(said.text, said.calls)
     step = 1 if reply.token_delay_s > 0 or reply.cut_after is not None or reply.endless else -(-len(pieces) // _STREAM_CHUNKS)
     sent = 0

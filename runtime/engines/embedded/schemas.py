@@ -17,8 +17,26 @@ from .facts import Facts, kind_of, words_of
 from .requests import Schema
 
 _DEPTH_MAX = 12
+_NESTING_MAX = 40
 _ITEMS_MAX = 5
-_PROSE = frozenset("summary text message description title detail reason explanation answer content comment note".split())
+_BOUND_MAX = 10_000
+"""Lengths and counts that a schema asks for are obeyed up to here."""
+_PROSE = frozenset(
+    [
+        "summary",
+        "text",
+        "message",
+        "description",
+        "title",
+        "detail",
+        "reason",
+        "explanation",
+        "answer",
+        "content",
+        "comment",
+        "note",
+    ]
+)
 _FORMATS = {
     "date-time": "2026-01-01T00:00:00Z",
     "date": "2026-01-01",
@@ -53,6 +71,8 @@ class Filler:
 
     def fill(self, schema: Json, name: str = "", depth: int = 0) -> Filled:
         """A value that fits `schema`, for a parameter or property called `name`."""
+        if depth > _NESTING_MAX:
+            return Filled(None, False)  # a schema that never ends has no value that fits
         node = self._resolve(schema)
         if "const" in node:
             return Filled(node["const"], True)
@@ -128,8 +148,7 @@ class Filler:
         for key in names:
             if key not in value:
                 value[key] = self.fill(node.get("additionalProperties"), key, depth + 1).value
-        wanted = node.get("minProperties")
-        while isinstance(wanted, int) and len(value) < wanted:
+        while len(value) < _bound(node, "minProperties", 0):
             value[f"key_{len(value) + 1}"] = self.fill(node.get("additionalProperties"), "value", depth + 1).value
         return Filled(value, known)
 
@@ -185,7 +204,8 @@ class Filler:
         for asked in self._facts.numbers() if not self._item else ():
             if (not whole or asked == int(asked)) and _in_bounds(node, asked):
                 return Filled(int(asked) if whole else asked, True)
-        return Filled(_smallest(node, whole), False)
+        # A number is always at hand; that alone is no reason to leave a tool uncalled.
+        return Filled(_smallest(node, whole), True)
 
     def _fill_boolean(self, node: Schema, name: str) -> Filled:
         for value in self._given(name):
@@ -261,7 +281,7 @@ def _same_word(option: Json, value: Json) -> bool:
 
 def _bound(node: Schema, key: str, default: int) -> int:
     value = node.get(key)
-    return value if isinstance(value, int) else default
+    return min(value, _BOUND_MAX) if isinstance(value, int) and value >= 0 else default
 
 
 def _number(value: Json) -> int | float | None:

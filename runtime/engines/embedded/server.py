@@ -94,7 +94,9 @@ class _QuietServer(uvicorn.Server):
 
 
 def _config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2, timeout_keep_alive=75
+    )
 
 
 @contextmanager
@@ -117,7 +119,7 @@ def _url(listener: socket.socket) -> str:
 
 
 async def _tell_when_ready(server: uvicorn.Server, url: str, on_ready: Callable[[str], None] | None) -> None:
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn has a flag for this, not an event
         await anyio.sleep(0.005)
     if on_ready is not None:
         on_ready(url)

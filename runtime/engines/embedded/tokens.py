@@ -24,7 +24,7 @@ BEGIN, SYSTEM, USER, ASSISTANT, TOOL, TOOLS, CALL, END = range(8)
 
 _MARKERS = 16
 _ROLES = {"system": SYSTEM, "developer": SYSTEM, "user": USER, "assistant": ASSISTANT, "tool": TOOL, "function": TOOL}
-_PIECE = re.compile(r" ?[A-Za-z]{1,8}|\d{1,3}|\n\s*|[^\S\n]{1,8}|[!-/:-@\[-`{-~]{1,3}|.", re.DOTALL)
+_PIECE = re.compile(r" ?[A-Za-z]{1,8}|\d{1,3}|\n\s*| ?[!-/:-@\[-`{-~]{1,3}|[^\S\n]{1,8}|.", re.DOTALL)
 _MEMO_LIMIT = 100_000
 
 

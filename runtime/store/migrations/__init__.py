@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, delete, false, inspect, select
 
 from ....errors import StoreError
 from ..tables import metadata
@@ -37,6 +37,8 @@ def migrate(connection: Connection, where: str) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_KEY})")
     found = current_revision(connection)
     if found == HEAD:
+        # Deletes nothing, but fails if the database is read-only: better now than at the first record.
+        connection.execute(delete(_version).where(false()))
         return
     if found is None:
         _create(connection, where)

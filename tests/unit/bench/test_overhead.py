@@ -67,3 +67,16 @@ def test_the_core_needs_no_more_distributions_than_langgraph_with_its_sqlite_sav
 def test_distributions_are_counted_through_extras() -> None:
     alone, with_extra = standing.core_distributions("sqlalchemy"), standing.core_distributions("sqlalchemy[asyncio]")
     assert with_extra == alone + 1  # greenlet
+
+
+def test_our_other_settings_are_no_peers() -> None:
+    drawn = figures(runs(fairlead=[0.1], fairlead_async=[0.2], floor=[0.01], slow=[2.0]))
+    speedup = next(entry for entry in drawn if entry.figure == "durable_fanout_1000_over_fastest_peer")
+    assert speedup.value == pytest.approx(20.0)
+
+
+def test_a_journal_that_grows_linearly_has_a_growth_of_one_whatever_an_empty_database_weighs() -> None:
+    space = {10: 100_000 + 10 * 500, 250: 100_000 + 250 * 500, 500: 100_000 + 500 * 500}
+    samples = {("fairlead", "durable_agent", turns): [Sample(1.0, taken)] for turns, taken in space.items()}
+    growth = next(entry for entry in figures(Runs(samples, [])) if entry.figure == "journal_growth_to_500_over_to_250")
+    assert growth.value == pytest.approx(1.0)

@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.create_index("programs_by_parent", "programs", ["parent_id", "created_at"])
     op.create_index("programs_by_state", "programs", ["state", "created_at"])
     op.create_index("programs_by_root", "programs", ["root_id"])
+    op.create_index("programs_by_owner", "programs", ["owner"])
     op.create_index("calls_by_conversation", "calls", ["conversation"])
     op.create_index("calls_by_params", "calls", ["params"])
     op.create_index("links_by_part", "links", ["part"])
@@ -150,4 +151,15 @@ def _create_tables() -> None:
         sa.Column("result", sa.Text, nullable=False),
         sa.Column("program_id", sa.Text, nullable=False),
         sa.Column("expires_at", sa.Double),
+    )
+    op.create_table(
+        "owners",
+        sa.Column("owner", sa.Text, primary_key=True),
+        sa.Column("seen_at", sa.Double, nullable=False),
+    )
+    op.create_table(
+        "requests",
+        sa.Column("program_id", sa.Text, primary_key=True),
+        sa.Column("kind", sa.Text, primary_key=True),
+        sa.Column("asked_at", sa.Double, nullable=False),
     )

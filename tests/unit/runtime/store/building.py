@@ -50,7 +50,13 @@ def program(
 
 
 def step(
-    program_id: str, node: str, *, state: str = "running", result: str | None = None, parent: str | None = None, ordinal: int = -1
+    program_id: str,
+    node: str,
+    *,
+    state: str = "running",
+    result: str | None = None,
+    parent: str | None = None,
+    ordinal: int = -1,
 ) -> StepRecord:
     return StepRecord(
         program_id=program_id,

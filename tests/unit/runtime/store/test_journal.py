@@ -22,7 +22,9 @@ async def test_an_unknown_program_has_no_history(journal: Journal) -> None:
 
 async def test_a_history_holds_everything_appended(journal: Journal) -> None:
     observation = ObservationRecord("p", "node", 1, 2, False, "time", "12.5")
-    journal.append(program("p"), step("p", "node"), call("p", 0, answer=b"x" * 5000), tool_call("p", 1), observation, event("p", 1))
+    journal.append(
+        program("p"), step("p", "node"), call("p", 0, answer=b"x" * 5000), tool_call("p", 1), observation, event("p", 1)
+    )
     history = await journal.history("p")
     assert history is not None
     assert history.program == program("p")
@@ -83,7 +85,9 @@ async def test_history_comes_in_the_order_a_resume_needs(journal: Journal) -> No
 
 
 async def test_programs_are_listed_newest_first(journal: Journal) -> None:
-    journal.append(program("old", created_at=1), program("new", created_at=3), program("b", created_at=2), program("B", created_at=2))
+    journal.append(
+        program("old", created_at=1), program("new", created_at=3), program("b", created_at=2), program("B", created_at=2)
+    )
     assert [known.id for known in await journal.programs()] == ["new", "B", "b", "old"]
     assert [known.id for known in await journal.programs(limit=2)] == ["new", "B"]
 
@@ -197,6 +201,42 @@ async def test_a_program_of_a_silent_owner_can_be_claimed(journal: Journal) -> N
 
 async def test_an_unknown_program_cannot_be_claimed(journal: Journal) -> None:
     assert not await journal.claim("nobody", "one", now=1.0, stale_before=0.0)
+
+
+async def test_an_owner_that_was_seen_keeps_its_programs(journal: Journal) -> None:
+    """Also when the program's own record is written again with an older time."""
+    journal.append(program("p", owner="one", owner_seen_at=10.0))
+    await journal.seen("one", 20.0)
+    await journal.seen("one", 30.0)
+    journal.append(program("p", owner="one", owner_seen_at=10.0))
+    assert not await journal.claim("p", "two", now=40.0, stale_before=30.0)
+    history = await journal.history("p")
+    assert history is not None
+    assert history.program.owner_seen_at == 30.0
+    assert [known.owner_seen_at for known in await journal.programs()] == [30.0]
+    assert await journal.claim("p", "two", now=40.0, stale_before=30.1)
+
+
+async def test_a_request_reaches_the_owner_once(journal: Journal) -> None:
+    journal.append(program("p", owner="one"), program("q", owner="two"))
+    await journal.request("p", "cancel", 1.0)
+    await journal.request("p", "cancel", 2.0)
+    await journal.request("q", "cancel", 3.0)
+    assert await journal.requests("one") == [("p", "cancel")]
+    assert await journal.requests("one") == []
+    assert await journal.requests("two") == [("q", "cancel")]
+
+
+async def test_a_request_waits_for_an_owner_and_goes_with_its_program(journal: Journal) -> None:
+    journal.append(program("p"), program("old", owner="one", ended_at=1.0))
+    await journal.request("p", "cancel", 1.0)
+    await journal.request("old", "cancel", 1.0)
+    assert await journal.requests("two") == []
+    await journal.claim("p", "two", 2.0, 0.0)
+    assert await journal.requests("two") == [("p", "cancel")]
+    assert await journal.prune(2.0) == 1
+    journal.append(program("old", owner="one"))
+    assert await journal.requests("one") == []
 
 
 async def test_a_closed_journal_takes_nothing(journal: Journal) -> None:

@@ -87,7 +87,9 @@ async def test_a_newer_schema_is_refused_by_both_versions(database_url: str, eng
     await (await open_journal(database_url)).close()
     with engine.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {migrations.VERSION_TABLE} SET version_num = '0999'")
-    with pytest.raises(StoreError, match=f"schema version 0999; this fairlead knows versions up to {migrations.HEAD}") as refusal:
+    with pytest.raises(
+        StoreError, match=f"schema version 0999; this fairlead knows versions up to {migrations.HEAD}"
+    ) as refusal:
         await open_journal(database_url)
     assert "upgrade fairlead" in str(refusal.value.hint)
 
@@ -124,7 +126,8 @@ def test_processes_that_start_at_once_do_not_disturb_each_other(database_url: st
         "anyio.run(main)"
     )
     started = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
     ]
     for process in started:
         assert process.stdout is not None

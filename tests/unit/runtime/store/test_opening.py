@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.errors import ConfigurationError, StoreError
-from fairlead.runtime.store import MemoryJournal, open_journal
-from fairlead.runtime.store import connecting
+from fairlead.runtime.store import MemoryJournal, connecting, open_journal
 from fairlead.runtime.store.connecting import place_of
 from fairlead.runtime.store.sql import SqlJournal
 from fairlead.runtime.store.writer import Limits
@@ -44,7 +43,16 @@ def test_a_url_means_one_database(url: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["runs", "", "mysql://host/runs", "postgresql+asyncpg://host/runs", "sqlite://", "sqlite:///:memory:", "://", "postgresql://host:x/"],
+    [
+        "runs",
+        "",
+        "mysql://host/runs",
+        "postgresql+asyncpg://host/runs",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "://",
+        "postgresql://host:x/",
+    ],
 )
 async def test_other_urls_are_refused_with_those_that_work(url: str) -> None:
     with pytest.raises(ConfigurationError) as refusal:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import psycopg
 import pytest
 from sqlalchemy import event as sqlalchemy_event
@@ -101,6 +103,11 @@ async def test_watchers_see_nothing_before_it_is_durable(journal: SqlJournal, da
     assert durable == [True] * 5
 
 
+def _append_events(journal: SqlJournal, number: int) -> None:
+    for seq in range(1, number + 1):
+        journal.append(event("p", seq))
+
+
 def _has_event(url: str, seq: int) -> bool:
     if url.startswith("sqlite"):
         connection = sqlite3.connect(url.removeprefix("sqlite:///"))
@@ -177,8 +184,7 @@ async def test_a_full_queue_makes_append_wait_then_fail(database_url: str) -> No
     journal = await SqlJournal.open(place_of(database_url), limits=limits)
     lock = Lock(database_url)
     with pytest.raises(StoreError, match="takes nothing: 100 records wait"):
-        for seq in range(1, 1001):
-            journal.append(event("p", seq))
+        _append_events(journal, 1000)
     lock.release()
     # What was taken before is not lost.
     await journal.flushed()
@@ -214,6 +220,24 @@ async def test_closing_writes_what_is_queued(journal: SqlJournal, database_url: 
     await reopened.close()
 
 
+async def test_a_busy_loop_does_not_starve_the_writer(journal: SqlJournal) -> None:
+    """Turns far shorter than the interpreter's switching interval, and always one more to do."""
+    busy = True
+
+    async def spin() -> None:
+        while busy:
+            sum(range(2000))
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(spin)
+        with anyio.fail_after(2):
+            for seq in range(1, 41):
+                journal.append(event("p", seq))
+                await journal.flushed()
+        busy = False
+
+
 async def test_a_full_disk_is_an_error_and_keeps_what_was_confirmed(tmp_path: Path) -> None:
     place = place_of(f"{tmp_path}/journal.db")
     journal = await SqlJournal.open(place)
@@ -238,7 +262,8 @@ async def test_a_lost_connection_is_made_again(postgres_url: str) -> None:
     assert len(await journal.events("p")) == 1
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     journal.append(event("p", 2))
     await journal.flushed()

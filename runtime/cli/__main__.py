@@ -1,0 +1,7 @@
+"""`python -m fairlead.runtime.cli`: the same as the `fairlead` command."""
+
+from __future__ import annotations
+
+from . import main
+
+main()

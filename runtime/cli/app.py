@@ -1,0 +1,265 @@
+"""The commands and their options. Their bodies import what they need: `fairlead --help` needs none of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Optional, ParamSpec
+
+import typer
+
+from ...errors import FairleadError
+from .exits import ExitCode, exit_code, fairlead_error
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    help="Run agent programs - whole multi-turn workflows - durably.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage or bad input, 3 not found, 5 conflict, 6 timeout, 8 engine or database unavailable, "
+    "9 waits for a person, 130 Ctrl-C, 143 SIGTERM. Results go to standard output, progress to standard error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+runs = typer.Typer(help="Look at programs, and tidy up.", no_args_is_help=True)
+app.add_typer(runs, name="runs")
+
+Db = Annotated[
+    Optional[str], typer.Option("--db", metavar="URL", help="Where programs are kept: sqlite:///file.db, postgresql://..., memory:. Default: FAIRLEAD_DB, or fairlead.db in the current folder.")  # noqa: UP045, E501  # typer reads it at run time
+]  # fmt: skip
+Engine = Annotated[Optional[str], typer.Option("--engine", envvar="FAIRLEAD_ENGINE", metavar="URL|embedded", help="URL of an OpenAI-compatible API, or `embedded`.")]  # noqa: UP045, E501
+Model = Annotated[Optional[str], typer.Option("--model", envvar="FAIRLEAD_MODEL", help="Model of agents that name none.")]  # noqa: UP045
+ApiKeyEnv = Annotated[Optional[str], typer.Option("--api-key-env", metavar="NAME", help="Environment variable that holds the engine's API key.")]  # noqa: UP045, E501
+Speed = Annotated[Optional[float], typer.Option("--engine-speed", metavar="X", help="Embedded engine: times faster than real; left out, it answers at once.")]  # noqa: UP045, E501
+Seed = Annotated[Optional[int], typer.Option("--engine-seed", metavar="N", help="Embedded engine: varies what it says.")]  # noqa: UP045
+Script = Annotated[Optional[str], typer.Option("--engine-script", metavar="FILE", help="Embedded engine: file that dictates its replies.")]  # noqa: UP045, E501
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+Foreground = Annotated[bool, typer.Option("--foreground", help="Run in this process: Ctrl-C parks the program instead of leaving it to run on.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
+ProgramId = Annotated[str, typer.Argument(metavar="ID", help="Of a program: `fairlead runs list` shows them.")]
+
+
+def command(typer_app: typer.Typer, name: str) -> Callable[[Callable[P, int | None]], Callable[P, None]]:
+    """Register a command whose function gives the exit code, and whose errors are shown without tracebacks."""
+
+    def register(function: Callable[P, int | None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            raise typer.Exit(_guarded(functools.partial(function, *args, **kwargs), debug=bool(kwargs.get("debug"))))
+
+        typer_app.command(name)(guarded)
+        return guarded
+
+    return register
+
+
+def _guarded(function: Callable[[], int | None], *, debug: bool) -> int:
+    try:
+        code = function()
+        sys.stdout.flush()
+        return int(code or 0)
+    except BrokenPipeError:
+        # Whoever read our output has had enough; what is left to flush at exit has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return int(ExitCode.OK)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except (FairleadError, ExceptionGroup) as error:
+        found = fairlead_error(error)
+        if found is None:
+            raise
+        _say(found, debug)
+        return int(exit_code(found))
+
+
+def _say(error: FairleadError, debug: bool) -> None:
+    import traceback
+
+    from .execute import say_error
+
+    say_error(error.message, error.hint, "".join(traceback.format_exception(error)) if debug else "")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ... import __version__
+
+        typer.echo(f"fairlead {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False) -> None:
+    return
+
+
+@command(app, "run")
+def run_workflow(
+    workflow: Annotated[str, typer.Argument(metavar="MODULE:WORKFLOW|FILE.py:WORKFLOW", help="The workflow to run.")],
+    input: Annotated[Optional[str], typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="Its arguments by name; - reads standard input.")] = None,  # noqa: UP045, E501
+    engine: Engine = None,
+    model: Model = None,
+    api_key_env: ApiKeyEnv = None,
+    db: Db = None,
+    id: Annotated[Optional[str], typer.Option("--id", help="Of the new program; made up if left out.")] = None,  # noqa: UP045
+    tenant: Annotated[str, typer.Option("--tenant", help="On whose behalf it runs.")] = "default",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    foreground: Foreground = False,
+    engine_speed: Speed = None,
+    engine_seed: Seed = None,
+    engine_script: Script = None,
+    debug: Debug = False,
+) -> int:
+    """Run a workflow and write its result.
+
+    The program runs in a process of its own: Ctrl-C stops watching, and it goes on. It can be resumed after anything.
+    """
+    from .execute import Output, execute
+    from .inputs import checked_id, database, read_input
+    from .jobs import Job
+    from .settings import EngineSettings
+
+    settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script).checked()
+    settings.api_key()
+    job = Job(database(db), settings, workflow, read_input(input), checked_id(id), tenant, watch=not quiet)
+    return execute(job, Output(as_json, quiet, debug), foreground=foreground)
+
+
+@command(app, "resume")
+def resume_programs(
+    program_id: Annotated[Optional[str], typer.Argument(metavar="[ID]", help="The program; may be left out when only one can be resumed.")] = None,  # noqa: UP045, E501
+    all: Annotated[bool, typer.Option("--all", help="Resume every program that has not ended, at the same time.")] = False,
+    decide: Annotated[Optional[list[str]], typer.Option("--decide", metavar="ABOUT=run|fail|result:JSON", help="Answer the question of a waiting program.")] = None,  # noqa: UP045, E501
+    accept_changed: Annotated[bool, typer.Option("--accept-changed", help="Go on although the workflow's code changed.")] = False,
+    engine: Engine = None,
+    model: Model = None,
+    api_key_env: ApiKeyEnv = None,
+    db: Db = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    foreground: Foreground = False,
+    engine_speed: Speed = None,
+    engine_seed: Seed = None,
+    engine_script: Script = None,
+    debug: Debug = False,
+) -> int:
+    """Go on with programs that crashed, were parked, wait for a person, or failed.
+
+    What is finished is not run again. Engine and model are those the program was started with, unless given here.
+    """
+    from ...errors import InputError
+    from .execute import Output, execute
+    from .inputs import existing_database, read_decisions
+    from .jobs import Job
+    from .settings import EngineSettings
+
+    if all and program_id is not None:
+        raise InputError("an ID and --all exclude each other", hint="leave one of them out")
+    settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script)
+    decisions = read_decisions(decide or [])
+    job = Job(existing_database(db), settings, id=program_id, all=all, decisions=decisions, accept_changed=accept_changed, watch=not quiet)
+    return execute(job, Output(as_json, quiet, debug), foreground=foreground)
+
+
+@command(runs, "list")
+def list_runs(
+    state: Annotated[Optional[list[str]], typer.Option("--state", help="Only programs in this state; may be repeated.")] = None,  # noqa: UP045
+    workflow: Annotated[Optional[str], typer.Option("--workflow", help="Only programs of this workflow.")] = None,  # noqa: UP045
+    limit: Annotated[int, typer.Option("--limit", help="How many, newest first.")] = 30,
+    db: Db = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """List programs, newest first."""
+    from .inputs import existing_database
+    from .runs import list_programs
+
+    return list_programs(existing_database(db), state or [], workflow, limit, json_wanted=as_json)
+
+
+@command(runs, "show")
+def show_run(
+    program_id: ProgramId,
+    everything: Annotated[bool, typer.Option("--all", help="Show every step, however many.")] = False,
+    db: Db = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show a program: its steps with attempts, turns, tokens and tool calls, and what came of it."""
+    from .execute import db_option
+    from .inputs import existing_database
+    from .runs import show_program
+
+    url = existing_database(db)
+    return show_program(url, program_id, everything=everything, json_wanted=as_json, db_option=db_option(url))
+
+
+@command(runs, "events")
+def show_run_events(
+    program_id: ProgramId,
+    after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events with a greater number.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the program ends, parks or waits for a person.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON document per line.")] = False,
+    db: Db = None,
+    debug: Debug = False,
+) -> int:
+    """Write the events of a program."""
+    from .inputs import existing_database
+    from .runs import show_events
+
+    return show_events(existing_database(db), program_id, after=after, follow=follow, jsonl=jsonl)
+
+
+@command(runs, "watch")
+def watch_run(program_id: ProgramId, db: Db = None, as_json: AsJson = False, quiet: Quiet = False, debug: Debug = False) -> int:
+    """Watch a program that another process runs, and write its result. Ctrl-C stops watching only."""
+    from .execute import db_option
+    from .inputs import existing_database
+    from .runs import watch_program
+
+    url = existing_database(db)
+    return watch_program(url, program_id, quiet=quiet, json_wanted=as_json, db_option=db_option(url))
+
+
+@command(runs, "graph")
+def show_run_graph(
+    target: Annotated[str, typer.Argument(metavar="ID|MODULE:WORKFLOW", help="A program, or a composing workflow that has not run.")],
+    input: Annotated[Optional[str], typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="Arguments of the workflow.")] = None,  # noqa: UP045
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Write the Mermaid text only.")] = False,
+    as_json: AsJson = False,
+    db: Db = None,
+    debug: Debug = False,
+) -> int:
+    """Draw a graph: a picture for the terminal, and Mermaid text."""
+    from .drawing import show_graph
+    from .inputs import existing_database, read_input
+
+    url = None if ":" in target else existing_database(db)
+    return show_graph(target, read_input(input), url, mermaid_only=mermaid, json_wanted=as_json)
+
+
+@command(runs, "cancel")
+def cancel_run(program_id: ProgramId, db: Db = None, debug: Debug = False) -> int:
+    """Stop a program with everything it has going on, and say what was stopped."""
+    from .inputs import existing_database
+    from .runs import cancel_program
+
+    return cancel_program(existing_database(db), program_id)
+
+
+@command(runs, "prune")
+def prune_runs(
+    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="Delete programs that ended longer ago than this: 90s, 30m, 12h, 7d, 2w.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    db: Db = None,
+    debug: Debug = False,
+) -> int:
+    """Delete programs that ended long ago, with all that belongs to them alone."""
+    from .inputs import existing_database
+    from .runs import prune_programs
+
+    return prune_programs(existing_database(db), older_than, yes=yes)
