@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from typing import Any, Union
+from typing import Any
 
 from ..errors import DeclarationError, GraphCycleError
 from ..signature import Border, Parameter, Signature, type_name
@@ -80,7 +80,7 @@ class Composer:
         taken, taken_type = self._way(then, Guard(template.node, True))
         left, left_type = self._way(otherwise, Guard(template.node, False)) if otherwise else (Constant(b"null"), type(None))
         work = SelectWork(template.node, taken, left)
-        return self._add("when", work, [template, taken, left], Border("when(), result", Union[taken_type, left_type]))
+        return self._add("when", work, [template, taken, left], Border("when(), result", taken_type | left_type))
 
     def loop(
         self, body: Step[..., Any], start: object, until: Step[..., Any], limit: int, args: tuple[object, ...]
@@ -96,7 +96,11 @@ class Composer:
         outer, self._guards = self._guards, (*self._guards, guard)
         try:
             result = compose_way()
-            annotation = result.result_border.annotation if isinstance(result, Handle) else (type(result) if result is not None else type(None))
+            annotation = (
+                result.result_border.annotation
+                if isinstance(result, Handle)
+                else (type(result) if result is not None else type(None))
+            )
             border = Border(f"when(), way for {guard.expected}", Any if not isinstance(result, Handle) else annotation)
             return template_of(border, result, self), annotation
         finally:
@@ -109,9 +113,7 @@ class Composer:
             _check_unguarded(self, template, signature.parameters[name].place, self._guards)
         return templates
 
-    def _add(
-        self, name: str, work: Work, arguments: Any, result: Border, step: Step[..., Any] | None = None
-    ) -> Handle[Any]:
+    def _add(self, name: str, work: Work, arguments: Any, result: Border, step: Step[..., Any] | None = None) -> Handle[Any]:
         after = [_after_node(self, handle) for handle in (step.settings.after if step else ())]
         node = Node(
             self._names.next(name, step.settings.key if step else None),
@@ -168,7 +170,9 @@ def map_parameters(step: Step[..., Any]) -> tuple[Parameter, Signature]:
 def check_loop(body: Step[..., Any], until: Step[..., Any], limit: object) -> None:
     """Raise `DeclarationError` for a loop that is not bounded or whose parts do not fit together."""
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise DeclarationError(f"loop over step {body.name!r}: limit={limit!r}", hint="give the largest number of rounds, at least 1")
+        raise DeclarationError(
+            f"loop over step {body.name!r}: limit={limit!r}", hint="give the largest number of rounds, at least 1"
+        )
     body.check()
     until.check()
     first, _ = map_parameters(body)

@@ -74,7 +74,9 @@ class Step(Generic[P, R]):
         """Add this step to the running workflow. Raises `DeclarationError` naming the parameter that does not fit."""
         return builder_for(f"step {self.name!r}").call_step(self, args, kwargs)
 
-    def map(self: Step[Concatenate[T, Q], R], items: Iterable[T] | Handle[Any], *args: Q.args, **kwargs: Q.kwargs) -> Handle[list[R]]:
+    def map(
+        self: Step[Concatenate[T, Q], R], items: Iterable[T] | Handle[Any], *args: Q.args, **kwargs: Q.kwargs
+    ) -> Handle[list[R]]:
         """Run this step once for each element of a list, which may be known only at run time; gives the list of results.
 
         The element is the first argument, the others are the same for all. `step.options(limit=4).map(...)` bounds how
@@ -117,7 +119,9 @@ class Workflow(Generic[P, R]):
     Called inside another workflow it becomes a child program and gives the handle of its result.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, version: str | None, timeout: Timeout, signature: Signature) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, version: str | None, timeout: Timeout, signature: Signature
+    ) -> None:
         self.function = function
         self.name = name
         self.timeout = timeout
@@ -160,6 +164,7 @@ def step(function: Callable[..., Any] | None = None, /, *, name: str | None = No
 
     Plain `def` steps run in threads. See `StepOptions` for the options.
     """
+
     def declare(target: Callable[..., Any]) -> Step[..., Any]:
         plain = check_plain_function(target, "step")
         called = checked_name(name or plain.__name__, "step")
@@ -186,7 +191,9 @@ def workflow(function: Callable[P, Handle[R]], /) -> Workflow[P, R]: ...
 @overload
 def workflow(function: Callable[P, R], /) -> Workflow[P, R]: ...
 @overload
-def workflow(*, name: str | None = None, version: str | None = None, timeout: Timeout | float | None = None) -> _WorkflowDecorator: ...
+def workflow(
+    *, name: str | None = None, version: str | None = None, timeout: Timeout | float | None = None
+) -> _WorkflowDecorator: ...
 def workflow(
     function: Callable[..., Any] | None = None,
     /,
@@ -201,6 +208,7 @@ def workflow(
     `async def` function the body is plain Python that runs (and, after a crash, runs again and finds its finished steps).
     `version` replaces the digest of the code by which a changed workflow is noticed; `timeout` bounds a whole program.
     """
+
     def declare(target: Callable[..., Any]) -> Workflow[..., Any]:
         plain = check_plain_function(target, "workflow")
         called = checked_name(name or plain.__name__, "workflow")

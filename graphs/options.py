@@ -116,7 +116,7 @@ class StepOptions:
             raise DeclarationError(f"idempotency {self.idempotency!r} is unknown", hint=f"one of {', '.join(IDEMPOTENCY)}")
         if self.key is not None and (not _KEY.fullmatch(self.key) or self.key.isdigit()):
             raise DeclarationError(
-                f"key {self.key!r}: a key has 1 to 200 printable characters without brackets, `@` and `:`, and is not a plain number"
+                f"key {self.key!r}: a key has 1 to 200 printable characters, no brackets, `@` or `:`, and is no plain number"
             )
         if self.limit is not None and self.limit < 1:
             raise DeclarationError(f"limit={self.limit}: at least one element must be allowed to run")

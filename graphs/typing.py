@@ -7,6 +7,8 @@ decided here is checked again when the value is there.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
@@ -41,7 +43,8 @@ def element_of(annotation: object) -> object:
     for item in members(bare(annotation)):
         origin, args = get_origin(item), get_args(item)
         if origin in _LIST_LIKE and args:
-            return args[0] if origin is not tuple or len(args) == 2 and args[1] is Ellipsis else Union[args]
+            alike = origin is not tuple or (len(args) == 2 and args[1] is Ellipsis)
+            return args[0] if alike else functools.reduce(operator.or_, args)
         if origin in (dict, Mapping) and len(args) == 2:
             return args[1]
     return Any

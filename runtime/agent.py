@@ -84,11 +84,24 @@ class Agent(Generic[T]):
 
     @overload
     def __init__(
-        self: Agent[str], instructions: str = ..., *, tools: Sequence[Tool[..., Any]] = ..., model: str | None = ..., max_turns: int = ..., settings: Mapping[str, Json] | None = ...
+        self: Agent[str],
+        instructions: str = ...,
+        *,
+        tools: Sequence[Tool[..., Any]] = ...,
+        model: str | None = ...,
+        max_turns: int = ...,
+        settings: Mapping[str, Json] | None = ...,
     ) -> None: ...
     @overload
     def __init__(
-        self, instructions: str = ..., *, output: type[T], tools: Sequence[Tool[..., Any]] = ..., model: str | None = ..., max_turns: int = ..., settings: Mapping[str, Json] | None = ...
+        self,
+        instructions: str = ...,
+        *,
+        output: type[T],
+        tools: Sequence[Tool[..., Any]] = ...,
+        model: str | None = ...,
+        max_turns: int = ...,
+        settings: Mapping[str, Json] | None = ...,
     ) -> None: ...
     def __init__(
         self,
@@ -178,10 +191,12 @@ class _Run(Generic[T]):
             else:
                 output = self._output(reply)
                 if not isinstance(output, _Miss):
-                    result = AgentResult(output, turn, self.usage, self.conversation.messages)
-                    return result
+                    return AgentResult(output, turn, self.usage, self.conversation.messages)
                 self.conversation.append({"role": "user", "content": output.complaint})
-        raise TurnLimitError(f"the agent used its {self.agent.max_turns} turns without an answer", hint="raise max_turns, or see in its calls why it goes on")
+        raise TurnLimitError(
+            f"the agent used its {self.agent.max_turns} turns without an answer",
+            hint="raise max_turns, or see in its calls why it goes on",
+        )
 
     def _request(self) -> tuple[dict[str, Json], bytes]:
         """What is the same in every turn: the request (whose `messages` grow with the conversation) and its parameters."""
@@ -212,7 +227,11 @@ class _Run(Generic[T]):
         answer = await calls.perform(self.body, call, relay if stream is not None else None)
         self.usage += answer.usage
         if not answer.ok:
-            raise EngineError(f"refused with status {answer.head.status}: {error_of(answer.content)}", engine=self.body.program.services.model, status=answer.head.status)
+            raise EngineError(
+                f"refused with status {answer.head.status}: {error_of(answer.content)}",
+                engine=self.body.program.services.model,
+                status=answer.head.status,
+            )
         return stream.reply() if stream is not None else reply_of(answer.content)
 
     async def _call_tools(self, requests: tuple[ToolRequest, ...]) -> None:
@@ -233,13 +252,17 @@ class _Run(Generic[T]):
             if item.tool is None or not item.tool.settings.background:
                 await self._tell(ToolReturned(item.request.name, item.content))
         if self.bad_requests > BAD_REQUESTS_MAX:
-            raise ToolError(f"the model asked for {self.bad_requests} calls in a row that cannot be made; the last: {pending[-1].content}")
+            raise ToolError(
+                f"the model asked for {self.bad_requests} calls in a row that cannot be made; the last: {pending[-1].content}"
+            )
 
     def _prepared(self, request: ToolRequest) -> _Pending:
         tool = self.agent.tools.get(request.name)
         if tool is None:
             self.bad_requests += 1
-            return _Pending(request, content=f"error: there is no tool {request.name!r}; there are: {', '.join(self.agent.tools) or 'none'}")
+            return _Pending(
+                request, content=f"error: there is no tool {request.name!r}; there are: {', '.join(self.agent.tools) or 'none'}"
+            )
         try:
             arguments = tool.signature.read_json(_object(request.arguments))
         except InputError as error:

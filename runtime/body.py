@@ -145,9 +145,7 @@ class Body:
             value = await looked if isinstance(looked, Awaitable) else looked
             text = encode(cast(Any, value)).decode()
             self.program.journal.append(
-                ObservationRecord(
-                    self.program.id, self.node, self.attempt, issued.ordinal, issued.overlapped, name, text
-                )
+                ObservationRecord(self.program.id, self.node, self.attempt, issued.ordinal, issued.overlapped, name, text)
             )
             return value
         finally:

@@ -42,7 +42,13 @@ class ModelCall:
     """Canonical JSON of the body without the conversation."""
 
     @classmethod
-    def of(cls, endpoint: str, body: Mapping[str, Json], conversation: Conversation | None = None, before: Conversation | None = None) -> ModelCall:
+    def of(
+        cls,
+        endpoint: str,
+        body: Mapping[str, Json],
+        conversation: Conversation | None = None,
+        before: Conversation | None = None,
+    ) -> ModelCall:
         """A call of this body. `before` is an earlier conversation whose beginning this one probably shares."""
         key = THREAD_KEYS.get(endpoint)
         thread = body.get(key) if key else None
@@ -114,7 +120,9 @@ class CallPath:
         """Give a call its number among the effects of its body. Raises `DivergentReplayError`."""
         return body.issue(call.digest, call_label(call.endpoint, call.model, call.digest))
 
-    async def perform(self, body: Body, call: ModelCall, relay: Relay | None = None, issued: Issued[Entry] | None = None) -> Answer:
+    async def perform(
+        self, body: Body, call: ModelCall, relay: Relay | None = None, issued: Issued[Entry] | None = None
+    ) -> Answer:
         """The answer to a call, whatever its HTTP status; `relay` gets the body as it arrives. `issued` is for calls that
         were issued already, by the body's own task.
 
@@ -186,7 +194,9 @@ class CallPath:
             if error is None and head is not None and head.status < 400:
                 return bytes(progress.received)
             relayed = relay is not None and bool(progress.received)
-            delay = None if relayed else retry_delay(head.status if head else None, error, retry_after, progress.attempts, RETRIES)
+            delay = (
+                None if relayed else retry_delay(head.status if head else None, error, retry_after, progress.attempts, RETRIES)
+            )
             if delay is None:
                 if error is not None:
                     raise error
@@ -206,7 +216,9 @@ class CallPath:
             with anyio.fail_after(limits.total_s), anyio.fail_after(limits.idle_s) as idle:
                 reply = await engine.send(request)
                 head = Head(
-                    reply.status, reply.headers.get("content-type", ""), reply.headers.get("x-request-id") or reply.headers.get("request-id")
+                    reply.status,
+                    reply.headers.get("content-type", ""),
+                    reply.headers.get("x-request-id") or reply.headers.get("request-id"),
                 )
                 progress.head = head
                 # A refusal is kept back until it is known that there is no other attempt.
@@ -240,11 +252,16 @@ def check_complete(engine: str, request: EngineRequest, head: Head, content: byt
             shown = content[:80].decode(errors="replace")
             raise EngineError(
                 f"answered {head.status} with something that is not JSON: {shown!r}",
-                engine=engine, status=head.status, retryable=True, hint="does the URL point at an OpenAI-compatible API (often it ends in /v1)?",
-            )  # fmt: skip
+                engine=engine,
+                status=head.status,
+                retryable=True,
+                hint="does the URL point at an OpenAI-compatible API (often it ends in /v1)?",
+            )
         return
     tail = content[-4096:]
-    ends = (b"[DONE]",) if request.endpoint != "responses" else (b"response.completed", b"response.incomplete", b"response.failed")
+    ends = (
+        (b"[DONE]",) if request.endpoint != "responses" else (b"response.completed", b"response.incomplete", b"response.failed")
+    )
     if not any(end in tail for end in ends) and b"event: error" not in tail:
         raise EngineError(
             f"the stream ended in the middle, after {len(content)} bytes", engine=engine, status=head.status, retryable=True
@@ -285,13 +302,32 @@ class _Outcome:
         params = digest(call.params)
         again, self._settled = self._settled, True
         record = CallRecord(
-            program.id, body.node, body.attempt, self._ordinal, self._overlapped, state, call.endpoint, call.model,
-            progress.engine, call.digest, params, call.conversation.head if call.conversation else None,
-            head.status if head else None, head.content_type if head else None, head.request_id if head else None,
-            bytes(progress.received) if head else None, encode(error).decode() if error else None,
-            usage.input_tokens, usage.cached_tokens, usage.output_tokens,
-            progress.attempts, progress.queued_at, progress.sent_at, progress.first_token_at, program.now(),
-        )  # fmt: skip
+            program_id=program.id,
+            node=body.node,
+            attempt=body.attempt,
+            ordinal=self._ordinal,
+            overlapped=self._overlapped,
+            state=state,
+            endpoint=call.endpoint,
+            model=call.model,
+            engine=progress.engine,
+            request_digest=call.digest,
+            params=params,
+            conversation=call.conversation.head if call.conversation else None,
+            status=head.status if head else None,
+            content_type=head.content_type if head else None,
+            request_id=head.request_id if head else None,
+            answer=bytes(progress.received) if head else None,
+            error=encode(error).decode() if error else None,
+            input_tokens=usage.input_tokens,
+            cached_tokens=usage.cached_tokens,
+            output_tokens=usage.output_tokens,
+            attempts=progress.attempts,
+            queued_at=progress.queued_at,
+            sent_at=progress.sent_at,
+            first_token_at=progress.first_token_at,
+            ended_at=program.now(),
+        )
         if again:
             program.journal.append(record)
             return

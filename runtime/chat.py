@@ -48,7 +48,8 @@ def reply_of(content: bytes, engine: str = "engine") -> Reply:
         choice = body["choices"][0]
         message = choice["message"]
         requests = tuple(
-            ToolRequest(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ()
+            ToolRequest(call["id"], call["function"]["name"], call["function"]["arguments"])
+            for call in message.get("tool_calls") or ()
         )
         return Reply(message.get("content") or "", requests, choice.get("finish_reason"))
     except (KeyError, IndexError, TypeError, AttributeError) as error:

@@ -78,7 +78,9 @@ class Grower:
         first, rest = map_parameters(body)
         template = template_of(first, start, self)
         others = self._templates(rest, args, {})
-        return self._add(body.name, LoopWork(body, until, template, others, limit), {"": template, **others}, body.signature.result, body)
+        return self._add(
+            body.name, LoopWork(body, until, template, others, limit), {"": template, **others}, body.signature.result, body
+        )
 
     async def value(self, node: str) -> Any:
         outcome = self._outcomes[node]
@@ -110,7 +112,9 @@ class Grower:
         body, program = self._body, self._body.program
         key = step.settings.key if step else None
         after = [self._own(handle) for handle in (step.settings.after if step else ())]
-        asked = digest(b"node", name.encode(), (key or "").encode(), *(n.encode() + b"=" + describe(t) for n, t in templates.items()))
+        asked = digest(
+            b"node", name.encode(), (key or "").encode(), *(n.encode() + b"=" + describe(t) for n, t in templates.items())
+        )
         issued = body.issue(asked, f"step {name!r} with the arguments of this run")
         if isinstance(issued.recorded, StepRecord):
             node_name = issued.recorded.node

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +13,13 @@ from ..encoding import digest
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
-def new_program_id() -> str:
-    """`prg_` and 26 characters: a UUIDv7 (RFC 9562: 48 bits of milliseconds, then randomness) in Crockford's base 32."""
+def new_program_id(now: float) -> str:
+    """`prg_` and 26 characters: a UUIDv7 (RFC 9562: 48 bits of milliseconds, then randomness) in Crockford's base 32.
+
+    `now` is in seconds since the epoch.
+    """
     random = int.from_bytes(os.urandom(10), "big")
-    value = (time.time_ns() // 1_000_000 << 80) | random
+    value = (int(now * 1000) << 80) | random
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
     return "prg_" + "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))

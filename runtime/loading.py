@@ -79,7 +79,9 @@ def _load_module(name: str, search_path: str | None) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and name.startswith(error.name):
-            raise NotFoundError(f"there is no module {error.name!r}", hint="run from the folder that holds it, or give a file: FILE.py:WORKFLOW") from error
+            raise NotFoundError(
+                f"there is no module {error.name!r}", hint="run from the folder that holds it, or give a file: FILE.py:WORKFLOW"
+            ) from error
         raise NotFoundError(f"module {name!r} needs {error.name!r}, which is not installed") from error
     except FairleadError:
         raise

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,19 +13,21 @@ from pydantic_core import to_json
 
 from ..budgets.usage import Usage
 from ..encoding import Json, decode, encode
-from ..errors import FairleadError, ProgramError, ProgramStoppedError, StepFailedError
+from ..errors import ProgramError, ProgramStoppedError
 from ..graphs.compose import NodeNames, compose
 from ..graphs.declare import Workflow
 from ..graphs.graph import Graph
-from ..signature import Border
-from .body import Body, Entry, Suspend, body_path, recorded_effect
+from .body import Body, Entry, Suspend
+from .decisions import Decision
 from .growing import Grower
 from .ids import process_owner
 from .nodes import run_graph
+from .recorded import drop_last_failures, effects_of, failed_node
 from .replay import Recorded
+from .reports import Counts, Receipt
 from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
-from .steps import Place, brief, error_facts, recorded_failure, suspension_in
-from .store.records import CallRecord, EventRecord, History, ObservationRecord, ProgramRecord, StepRecord, ToolCallRecord
+from .steps import Place, error_facts, recorded_failure, suspension_in
+from .store.records import CallRecord, EventRecord, History, ProgramRecord, StepRecord
 from .toolcalls import ToolCaller
 
 if TYPE_CHECKING:
@@ -34,50 +35,6 @@ if TYPE_CHECKING:
 
 DEPTH_MAX = 16
 """How deep programs may start child programs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What a person said about an effect whose outcome is unknown: run it again, or take this result, or count it as failed."""
-
-    action: str
-    """`run`, `result` or `fail`."""
-    result: Json = None
-
-    def read(self, border: Border) -> bytes:
-        """The result the person gave. Raises `InputError` if it does not fit the type."""
-        data = encode(self.result)
-        border.read(data)
-        return data
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What a cancellation, a timeout or a failure stopped."""
-
-    calls: list[str] = field(default_factory=list)
-    """Model calls whose connection was closed, as `node: model`."""
-    tools: list[str] = field(default_factory=list)
-    steps: list[str] = field(default_factory=list)
-    programs: list[str] = field(default_factory=list)
-    """Child programs."""
-
-    def as_json(self) -> dict[str, Json]:
-        return {"calls": [*self.calls], "tools": [*self.tools], "steps": [*self.steps], "programs": [*self.programs]}
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a program did in this run of the process, and what it was spared."""
-
-    steps: int = 0
-    steps_reused: int = 0
-    calls: int = 0
-    calls_replayed: int = 0
-    tools: int = 0
-    tools_reused: int = 0
-    usage: Usage = Usage()
-    usage_replayed: Usage = Usage()
 
 
 class Program:
@@ -112,14 +69,14 @@ class Program:
         self.ended = anyio.Event()
         self.error: BaseException | None = None
         self._decisions: dict[str, Decision] = parent._decisions if parent is not None else decisions or {}
-        self._effects = _effects_of(history) if history else dict[str, list[Recorded[Entry]]]()
+        self._effects = effects_of(history) if history else dict[str, list[Recorded[Entry]]]()
         if record.state == ProgramState.FAILED:
-            _drop_last_failures(self._effects.get("", []))
+            drop_last_failures(self._effects.get("", []))
         self._seq = history.last_seq if history else 0
         self._stopping = False
         self._scope: anyio.CancelScope | None = None
         self._cancel_reason: str | None = None
-        self._reopen: str | None = _failed_node(record) if parent is None else parent._reopen
+        self._reopen: str | None = failed_node(record) if parent is None else parent._reopen
         """Node where the failed program is taken up again by a person, empty if none is known; None if it had not ended."""
 
     @property
@@ -149,9 +106,13 @@ class Program:
     async def run(self) -> None:
         """Run or go on to an end, or until a person is needed. The outcome is in `record` and `error`; nothing is raised
         but cancellation from outside, after which the program can be resumed."""
-        self.record = replace(self.record, started_at=self.record.started_at or self.now(), owner=process_owner(), owner_seen_at=self.now())
+        self.record = replace(
+            self.record, started_at=self.record.started_at or self.now(), owner=process_owner(), owner_seen_at=self.now()
+        )
         kind = "program.resumed" if self.resumed else "program.started"
-        self._reached(ProgramState.RUNNING, kind, {"workflow": self.workflow.name, "id": self.id, "parent": self.record.parent_id})
+        self._reached(
+            ProgramState.RUNNING, kind, {"workflow": self.workflow.name, "id": self.id, "parent": self.record.parent_id}
+        )
         try:
             result = await self._within_limits()
         except anyio.get_cancelled_exc_class():
@@ -169,7 +130,9 @@ class Program:
         except Exception as error:
             self.error = error
             facts = error_facts(error)
-            self._reached(ProgramState.FAILED, "program.failed", {"error": facts, "stopped": self.receipt.as_json()}, error=facts)
+            self._reached(
+                ProgramState.FAILED, "program.failed", {"error": facts, "stopped": self.receipt.as_json()}, error=facts
+            )
         else:
             self._reached(ProgramState.SUCCEEDED, "program.succeeded", {}, result=result)
         finally:
@@ -238,7 +201,10 @@ class Program:
         if recorded is not None and recorded.state == StepState.FAILED and not self.reopened(recorded):
             raise recorded_failure(recorded)
         if self.depth + 1 > DEPTH_MAX:
-            raise ProgramError(f"workflow {workflow.name!r}: programs start child programs more than {DEPTH_MAX} deep", hint="is the recursion bounded?")
+            raise ProgramError(
+                f"workflow {workflow.name!r}: programs start child programs more than {DEPTH_MAX} deep",
+                hint="is the recursion bounded?",
+            )
         child = await self.services.child(self, place.node, workflow, arguments)
         self.note_step(place, StepState.RUNNING, 1, data={"program": child.id})
         try:
@@ -325,10 +291,22 @@ class Program:
             started = known.started_at
         ended = None if state in (StepState.RUNNING, StepState.WAITING) else now
         record = StepRecord(
-            self.id, place.node, place.name, place.kind, place.parent, to_json(place.needs).decode() if place.needs else "[]", state,
-            attempt, place.ordinal, place.overlapped, place.asked,
-            result.decode() if result is not None else None, encode(error).decode() if error is not None else None, started, ended,
-        )  # fmt: skip
+            program_id=self.id,
+            node=place.node,
+            step=place.name,
+            kind=place.kind,
+            parent=place.parent,
+            needs=to_json(place.needs).decode() if place.needs else "[]",
+            state=state,
+            attempt=attempt,
+            ordinal=place.ordinal,
+            overlapped=place.overlapped,
+            input_digest=place.asked,
+            result=result.decode() if result is not None else None,
+            error=encode(error).decode() if error is not None else None,
+            started_at=started,
+            ended_at=ended,
+        )
         self.recorded_steps[place.node] = record
         told: dict[str, Any] = {"attempt": attempt, **(data or {})}
         if state is StepState.RUNNING:
@@ -351,7 +329,14 @@ class Program:
     def count_replayed(self, node: str, record: CallRecord) -> None:
         self.counts.calls_replayed += 1
         self.counts.usage_replayed += Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
-        self.emit("call.replayed", node, call=record.ordinal, model=record.model, input_tokens=record.input_tokens, output_tokens=record.output_tokens)
+        self.emit(
+            "call.replayed",
+            node,
+            call=record.ordinal,
+            model=record.model,
+            input_tokens=record.input_tokens,
+            output_tokens=record.output_tokens,
+        )
 
     def count_reused(self, node: str) -> None:
         self.counts.steps_reused += 1
@@ -404,44 +389,6 @@ class _Stopped(Exception):
         super().__init__(reason)
         self.state = state
         self.reason = reason
-
-
-def _failed_node(record: ProgramRecord) -> str | None:
-    if record.state not in ENDED:
-        return None
-    facts = decode(record.error) if record.error else None
-    return str(facts.get("node") or "") if isinstance(facts, dict) else ""
-
-
-def new_record(
-    workflow: Workflow[..., Any], arguments: dict[str, bytes], *, id: str, entry: str, tenant: str, options: dict[str, Json], now: float, parent: Program | None = None, node: str | None = None
-) -> ProgramRecord:
-    """The first record of a program."""
-    text = "{" + ",".join(f"{encode(name).decode()}:{data.decode()}" for name, data in sorted(arguments.items())) + "}"
-    return ProgramRecord(
-        id, workflow.name, entry, workflow.version, tenant, parent.id if parent else None, node, parent.root_id if parent else id,
-        ProgramState.ACCEPTED, None, text, None, None, encode(options).decode(), now, None, None, None, None,
-    )  # fmt: skip
-
-
-def _effects_of(history: History) -> dict[str, list[Recorded[Entry]]]:
-    """The recorded effects by the path of the body that issued them."""
-    found: dict[str, list[Recorded[Entry]]] = {}
-    entries: list[CallRecord | ToolCallRecord | ObservationRecord] = [*history.calls, *history.tool_calls, *history.observations]
-    for entry in entries:
-        if not (isinstance(entry, CallRecord) and entry.state == "stopped"):
-            found.setdefault(body_path(entry.node, entry.attempt), []).append(recorded_effect(entry))
-    for step in history.steps:
-        if step.ordinal >= 0 and step.parent is not None:
-            found.setdefault(step.parent, []).append(recorded_effect(step))
-    return found
-
-
-def _drop_last_failures(effects: list[Recorded[Entry]]) -> None:
-    """Forget the failed calls at which the body of a workflow ended, so that a person's resume tries them again."""
-    effects.sort(key=lambda item: item.ordinal)
-    while effects and isinstance(effects[-1].entry, CallRecord | ToolCallRecord) and effects[-1].entry.state == "failed":
-        effects.pop()
 
 
 def _json_object(text: str) -> dict[str, Json]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +13,19 @@ import anyio
 from pydantic_core import from_json
 
 from ..encoding import Json, encode
-from ..errors import ConfigurationError, ConflictError, InputError, NotFoundError, PersonNeededError, WorkflowChangedError
+from ..errors import ConfigurationError, ConflictError, NotFoundError, PersonNeededError, WorkflowChangedError
 from ..graphs.compose import compose
 from ..graphs.declare import Workflow
 from .calls import CallPath
 from .clock import Clock, SystemClock
+from .decisions import Decision
 from .dispatch import Dispatcher
 from .engines.port import Engine
 from .ids import new_program_id, owner_is_dead, process_owner
 from .loading import entry_of, load_workflow
-from .program import Decision, Program, Receipt, new_record
+from .program import Program
+from .recorded import new_record
+from .reports import Receipt
 from .retries import CallLimits
 from .scheduling.fcfs import ProgramFCFS
 from .services import Services
@@ -89,14 +91,21 @@ class Runtime:
             stack.push_async_callback(engine.aclose)
             dispatcher = Dispatcher(ProgramFCFS({engine.name: self._in_flight_max}), {engine.name: engine})
             self._services = Services(
-                self.journal, self._clock, dispatcher, CallPath(dispatcher, self._limits), model=self._model or _default_model(engine), threads=self._threads_max
+                self.journal,
+                self._clock,
+                dispatcher,
+                CallPath(dispatcher, self._limits),
+                model=self._model or _default_model(engine),
+                threads=self._threads_max,
             )
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._look_after)
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._tasks.cancel_scope.cancel()
         # The error of the caller's block goes on as it is: the task group would wrap it into a group.
         await self._stack.__aexit__(None, None, None)
@@ -141,12 +150,18 @@ class Runtime:
         return self._begin(workflow, checked, program_id=program_id, tenant=tenant, options=options)
 
     def _begin(
-        self, workflow: Workflow[..., Any], arguments: dict[str, bytes], *, program_id: str | None = None, tenant: str = "default", options: Mapping[str, Json] | None = None
+        self,
+        workflow: Workflow[..., Any],
+        arguments: dict[str, bytes],
+        *,
+        program_id: str | None = None,
+        tenant: str = "default",
+        options: Mapping[str, Json] | None = None,
     ) -> Program:
         workflow.signature.check()
         graph = compose(workflow, arguments) if workflow.composes else None
         record = new_record(
-            workflow, arguments, id=program_id or new_program_id(), entry=entry_of(workflow), tenant=tenant,
+            workflow, arguments, id=program_id or new_program_id(self._clock.now()), entry=entry_of(workflow), tenant=tenant,
             options={"search_path": str(Path.cwd()), **(options or {})}, now=self._clock.now(),
         )  # fmt: skip
         if record.id in self._programs:
@@ -196,12 +211,16 @@ class Runtime:
         if record.parent_id is not None:
             raise ConflictError(f"{program_id} is a child program", hint=f"resume its root: {record.root_id}")
         if record.state == ProgramState.SUCCEEDED:
-            raise ConflictError(f"program {program_id} has succeeded: there is nothing to resume", hint=f"`fairlead runs show {program_id}` has its result")
+            raise ConflictError(
+                f"program {program_id} has succeeded: there is nothing to resume",
+                hint=f"`fairlead runs show {program_id}` has its result",
+            )
         found = workflow or self._find(record)
         if found.version != record.version and not accept_changed:
             raise WorkflowChangedError(
-                f"workflow {record.workflow!r} changed since program {program_id} was started (version {record.version}, now {found.version})",
-                hint="put the old code back, start a new program, or accept the new code (--accept-changed): steps that are finished "
+                f"workflow {record.workflow!r} changed since program {program_id} was started "
+                f"(version {record.version}, now {found.version})",
+                hint="put the old code back, start a new program, or accept the new code (--accept-changed): finished steps "
                 "keep their results, and a step that no longer does what it recorded ends with an error",
             )
         await self._claim(record)
@@ -318,5 +337,3 @@ def run(workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
             return await runtime.run(workflow, *args, **kwargs)
 
     return anyio.run(main)
-
-

@@ -14,7 +14,8 @@ from .calls import CallPath
 from .clock import Clock
 from .dispatch import Dispatcher
 from .ids import child_program_id
-from .program import Program, new_record
+from .program import Program
+from .recorded import new_record
 from .store.journal import Journal
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 class Services:
     """Created on the event loop's thread that its programs run on."""
 
-    def __init__(self, journal: Journal, clock: Clock, dispatcher: Dispatcher, calls: CallPath, *, model: str, threads: int) -> None:
+    def __init__(
+        self, journal: Journal, clock: Clock, dispatcher: Dispatcher, calls: CallPath, *, model: str, threads: int
+    ) -> None:
         self.journal = journal
         self.clock = clock
         self.dispatcher = dispatcher
@@ -56,7 +59,10 @@ class Services:
             case "OpenAI":
                 return self.client
             case _:
-                raise DeclarationError(f"a parameter of type {what} is not provided here", hint="StepContext belongs in steps, ToolContext in tools")
+                raise DeclarationError(
+                    f"a parameter of type {what} is not provided here",
+                    hint="StepContext belongs in steps, ToolContext in tools",
+                )
 
     async def child(self, parent: Program, node: str, workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> Program:
         """The child program at a node of `parent`: the recorded one, or a new one."""
@@ -67,7 +73,15 @@ class Services:
         for name, data in arguments.items():
             workflow.signature.parameters[name].read(data)
         record = new_record(
-            workflow, arguments, id=child_id, entry="", tenant=parent.tenant, options={}, now=self.clock.now(), parent=parent, node=node
+            workflow,
+            arguments,
+            id=child_id,
+            entry="",
+            tenant=parent.tenant,
+            options={},
+            now=self.clock.now(),
+            parent=parent,
+            node=node,
         )
         self.journal.append(record)
         return Program(self, workflow, record, parent=parent)

@@ -137,7 +137,12 @@ def recorded_failure(recorded: StepRecord) -> StepFailedError:
     message = str(facts.get("message")) if isinstance(facts, dict) else "failed"
     kind, hint = (facts.get("kind"), facts.get("hint")) if isinstance(facts, dict) else (None, None)
     return StepFailedError(
-        recorded.step, message, node=recorded.node, kind=str(kind or "error"), attempts=recorded.attempt, hint=str(hint) if hint else None
+        recorded.step,
+        message,
+        node=recorded.node,
+        kind=str(kind or "error"),
+        attempts=recorded.attempt,
+        hint=str(hint) if hint else None,
     )
 
 

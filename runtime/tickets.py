@@ -79,7 +79,9 @@ class Tickets:
             self._news = anyio.Event()
             await self._news.wait()
 
-    async def _carry_out(self, ticket: Ticket, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry]) -> None:
+    async def _carry_out(
+        self, ticket: Ticket, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry]
+    ) -> None:
         try:
             ticket.content = (await self._body.tools.carry_out(tool, arguments, issued)).decode()
         except ToolError as error:

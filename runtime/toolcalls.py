@@ -91,8 +91,8 @@ class ToolCaller:
                     "tool": recorded.tool,
                     "arguments": recorded.arguments,
                     "idempotency_key": recorded.idempotency_key,
-                    "message": f"tool {recorded.tool!r} was started by step {recorded.node!r} and did not record its end: it may or "
-                    "may not have had its effect, and it is declared unsafe",
+                    "message": f"tool {recorded.tool!r} was started by step {recorded.node!r} and did not record its end: "
+                    "it may or may not have had its effect, and it is declared unsafe",
                     "choices": ["run", "result", "fail"],
                 }
             )
@@ -128,7 +128,11 @@ class ToolCaller:
         body, tool, signature = call.body, call.tool, call.tool.signature
         values = {name: signature.parameters[name].read(data) for name, data in call.arguments.items()}
         for name, what in signature.injections.items():
-            values[name] = ToolContext(body.program.id, body.node, call.key) if what == "ToolContext" else body.program.services.inject(what)
+            values[name] = (
+                ToolContext(body.program.id, body.node, call.key)
+                if what == "ToolContext"
+                else body.program.services.inject(what)
+            )
         # What the tool itself asks for is filed under the call: when the call is answered from its record, so is all of it.
         inner = call.inner = body.program.body(f"{body.path}:{call.issued.ordinal}", 1, body.tasks)
         inner.in_thread = not tool.is_async
@@ -161,10 +165,23 @@ class _Call:
         body, settings, program = self.body, self.tool.settings, self.body.program
         ended_at = None if state == "started" else program.now()
         record = ToolCallRecord(
-            program.id, body.node, body.attempt, self.issued.ordinal, self.issued.overlapped, self.tool.name,
-            settings.idempotency, self.key, self._text, self._asked, state, settings.background,
-            result.decode() if result is not None else None, encode(error).decode() if error else None, self.started_at, ended_at,
-        )  # fmt: skip
+            program_id=program.id,
+            node=body.node,
+            attempt=body.attempt,
+            ordinal=self.issued.ordinal,
+            overlapped=self.issued.overlapped,
+            tool=self.tool.name,
+            idempotency=settings.idempotency,
+            idempotency_key=self.key,
+            arguments=self._text,
+            request_digest=self._asked,
+            state=state,
+            background=settings.background,
+            result=result.decode() if result is not None else None,
+            error=encode(error).decode() if error else None,
+            started_at=self.started_at,
+            ended_at=ended_at,
+        )
         told: dict[str, Json] = {"call": self.issued.ordinal, "tool": self.tool.name, "background": settings.background}
         if ended_at is not None:
             told["seconds"] = round(ended_at - self.started_at, 6)

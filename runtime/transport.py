@@ -35,14 +35,22 @@ STREAM_BUFFER = 64
 def async_client(services: Services) -> AsyncOpenAI:
     transport = CallPathTransport(services)
     return AsyncOpenAI(
-        api_key="fairlead", base_url=BASE_URL, max_retries=0, timeout=None, http_client=httpx2.AsyncClient(transport=transport, timeout=None)
+        api_key="fairlead",
+        base_url=BASE_URL,
+        max_retries=0,
+        timeout=None,
+        http_client=httpx2.AsyncClient(transport=transport, timeout=None),
     )
 
 
 def blocking_client(services: Services) -> OpenAI:
     transport = BlockingCallPathTransport(services)
     return OpenAI(
-        api_key="fairlead", base_url=BASE_URL, max_retries=0, timeout=None, http_client=httpx2.Client(transport=transport, timeout=None)
+        api_key="fairlead",
+        base_url=BASE_URL,
+        max_retries=0,
+        timeout=None,
+        http_client=httpx2.Client(transport=transport, timeout=None),
     )
 
 
@@ -143,7 +151,9 @@ class BlockingCallPathTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         body = running_body("a model call")
         if threading.get_ident() == self._services.loop_thread:
-            raise DeclarationError("the blocking OpenAI client was used in an `async def` step", hint="ask for AsyncOpenAI there")
+            raise DeclarationError(
+                "the blocking OpenAI client was used in an `async def` step", hint="ask for AsyncOpenAI there"
+            )
         call = model_call(body, request.method, request.url.path, request.read())
         transport = CallPathTransport(self._services)
         if not call.stream:
@@ -179,7 +189,8 @@ def model_call(body: Body, method: str, path: str, content: bytes) -> ModelCall:
     endpoint = path.removeprefix("/v1/")
     if method != "POST" or endpoint not in ENDPOINTS:
         raise DeclarationError(
-            f"the client asked for {method} {path}, which is not a model call", hint=f"calls that are recorded and scheduled: {', '.join(ENDPOINTS)}"
+            f"the client asked for {method} {path}, which is not a model call",
+            hint=f"calls that are recorded and scheduled: {', '.join(ENDPOINTS)}",
         )
     sent: Json = from_json(content)
     assert isinstance(sent, dict)

@@ -49,7 +49,9 @@ class Tool(Generic[P, R]):
     `function` is the plain function, for unit tests.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, description: str, options: ToolOptions, signature: Signature) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, description: str, options: ToolOptions, signature: Signature
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise DeclarationError(f"tool name {name!r}: models accept letters, digits, `_` and `-`, at most 64")
         self.function = function

@@ -18,7 +18,8 @@ from ...encoding import Json, decode
 from ...errors import ConflictError, FairleadError, InputError, NotFoundError
 from ..clock import SystemClock
 from ..loading import load_workflow
-from ..program import Decision, Program, error_facts
+from ..decisions import Decision
+from ..program import Program, error_facts
 from ..runtime import Runtime
 from ..states import ProgramState
 from ..steps import brief

@@ -12,23 +12,46 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import (
         DeclarationError as DeclarationError,
+    )
+    from .errors import (
         EngineError as EngineError,
+    )
+    from .errors import (
         FairleadError as FairleadError,
+    )
+    from .errors import (
         InputError as InputError,
+    )
+    from .errors import (
         PersonNeededError as PersonNeededError,
+    )
+    from .errors import (
         ProgramError as ProgramError,
+    )
+    from .errors import (
         StepFailedError as StepFailedError,
+    )
+    from .errors import (
         ToolError as ToolError,
     )
-    from .graphs.declare import Step as Step, Workflow as Workflow, loop as loop, step as step, when as when, workflow as workflow
+    from .graphs.declare import Step as Step
+    from .graphs.declare import Workflow as Workflow
+    from .graphs.declare import loop as loop
+    from .graphs.declare import step as step
+    from .graphs.declare import when as when
+    from .graphs.declare import workflow as workflow
     from .graphs.handle import Handle as Handle
-    from .graphs.options import Cache as Cache, Retry as Retry, Timeout as Timeout
+    from .graphs.options import Cache as Cache
+    from .graphs.options import Retry as Retry
+    from .graphs.options import Timeout as Timeout
     from .runtime.agent import Agent as Agent
     from .runtime.body import StepContext as StepContext
-    from .runtime.runtime import Runtime as Runtime, run as run
+    from .runtime.runtime import Runtime as Runtime
+    from .runtime.runtime import run as run
     from .signature import injected as injected
     from .tools.calling import ToolContext as ToolContext
-    from .tools.declare import Tool as Tool, tool as tool
+    from .tools.declare import Tool as Tool
+    from .tools.declare import tool as tool
 
 _HOMES = {
     "Agent": ".runtime.agent",

@@ -58,7 +58,14 @@ class StepFailedError(ProgramError):
     """A step failed for good: every attempt was used and no fallback took over."""
 
     def __init__(
-        self, step: str, message: str, *, node: str | None = None, kind: str = "error", attempts: int = 1, hint: str | None = None
+        self,
+        step: str,
+        message: str,
+        *,
+        node: str | None = None,
+        kind: str = "error",
+        attempts: int = 1,
+        hint: str | None = None,
     ) -> None:
         super().__init__(f"step {step!r} failed: {message}", hint=hint)
         self.step = step
@@ -135,7 +142,9 @@ class ToolError(FairleadError):
 class EngineError(FairleadError):
     """An engine could not answer. `status` is its HTTP status, or None when no reply came."""
 
-    def __init__(self, message: str, *, engine: str, status: int | None = None, retryable: bool = False, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, engine: str, status: int | None = None, retryable: bool = False, hint: str | None = None
+    ) -> None:
         super().__init__(f"engine {engine!r}: {message}", hint=hint)
         self.reason = message
         """The message without the name of the engine."""

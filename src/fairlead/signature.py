@@ -156,7 +156,9 @@ class Signature:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
                 raise DeclarationError(f"{place}: only ordinary named parameters can cross a border")
             if name not in self._hints:
-                raise DeclarationError(f"{place} has no type annotation", hint="annotate it; `Any` is allowed, and checks nothing")
+                raise DeclarationError(
+                    f"{place} has no type annotation", hint="annotate it; `Any` is allowed, and checks nothing"
+                )
             injection = injection_of(self._hints[name])
             if injection is not None:
                 provided[name] = injection
@@ -177,7 +179,9 @@ class Signature:
     @cached_property
     def result(self) -> Border:
         if "return" not in self._hints:
-            raise DeclarationError(f"{self.place} has no return annotation", hint="annotate it; write `-> None` if it returns nothing")
+            raise DeclarationError(
+                f"{self.place} has no return annotation", hint="annotate it; write `-> None` if it returns nothing"
+            )
         annotation = self._hints["return"]
         if getattr(typing.get_origin(annotation), "__fairlead_stands_in__", False):
             annotation = typing.get_args(annotation)[0]
@@ -217,7 +221,9 @@ class Signature:
 
         unknown = [name for name in arguments if name not in self.parameters]
         if unknown:
-            raise InputError(f"{self.place} has no parameter {unknown[0]!r}", hint=f"its parameters: {', '.join(self._names) or 'none'}")
+            raise InputError(
+                f"{self.place} has no parameter {unknown[0]!r}", hint=f"its parameters: {', '.join(self._names) or 'none'}"
+            )
         checked = {}
         for name, parameter in self.parameters.items():
             if name in arguments:
@@ -255,7 +261,9 @@ _NAME = re.compile(r"[^\W\d][\w.-]{0,99}")
 def checked_name(name: str, kind: str) -> str:
     """A name that can stand in the name of a node. Raises `DeclarationError`."""
     if not _NAME.fullmatch(name):
-        raise DeclarationError(f"{kind} name {name!r}: a name begins with a letter or `_`; letters, digits, `_`, `.` and `-` follow, 100 at most")
+        raise DeclarationError(
+            f"{kind} name {name!r}: a name begins with a letter or `_`; letters, digits, `_`, `.` and `-` follow, 100 at most"
+        )
     return name
 
 
@@ -273,5 +281,7 @@ def check_plain_function(function: object, decorator: str) -> FunctionType:
     if not isinstance(function, FunctionType):
         raise DeclarationError(f"@{decorator} goes on a plain function, not on {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise DeclarationError(f"@{decorator} {function.__name__!r}: a generator cannot be a {decorator}", hint="return a list instead")
+        raise DeclarationError(
+            f"@{decorator} {function.__name__!r}: a generator cannot be a {decorator}", hint="return a list instead"
+        )
     return function

@@ -324,8 +324,7 @@ class Reference:
                 case Caught(call):
                     self._caught(call, env)
                 case Together(blocks):
-                    for inner in blocks:
-                        env.values["int"].append(self.evaluate(inner, env.copy(), composed=composed)[-1])
+                    env.values["int"] += [self.evaluate(inner, env.copy(), composed=composed)[-1] for inner in blocks]
                 case Await():
                     pass
         return env.values["int"]

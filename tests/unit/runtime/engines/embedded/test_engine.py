@@ -147,8 +147,19 @@ async def test_a_bad_request_is_refused_naming_the_field(
 
 
 WORDS = st.sampled_from(
-    ["type", "properties", "required", "enum", "items", "minimum", "pattern", "$ref", "anyOf", "minItems", "minLength", "name"]
-    + [
+    [
+        "type",
+        "properties",
+        "required",
+        "enum",
+        "items",
+        "minimum",
+        "pattern",
+        "$ref",
+        "anyOf",
+        "minItems",
+        "minLength",
+        "name",
         "role",
         "content",
         "function",
@@ -187,8 +198,14 @@ VALUES = st.recursive(
                 "n",
                 "max_tokens",
                 "stream",
+                "stream_options",
+                "seed",
+                "priority",
+                "cache_salt",
+                "dimensions",
+                "instructions",
+                "previous_response_id",
             ]
-            + ["stream_options", "seed", "priority", "cache_salt", "dimensions", "instructions", "previous_response_id"]
         ),
         VALUES,
     ),
