@@ -8,10 +8,16 @@ folded (elements of a map, then steps of the same name between the same neighbou
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from unicodedata import combining, east_asian_width
 
 from .graph import Graph
+
+if TYPE_CHECKING:
+    import networkx
 
 PICTURE_NODES_MAX = 60
 """Graphs with more nodes, after folding, are listed instead of drawn."""
@@ -82,6 +88,7 @@ def recorded(title: str, rows: Iterable[Spot]) -> Drawing:
 def mermaid(graph: Graph | Drawing) -> str:
     """A Mermaid flowchart. Kinds have shapes, states are classes, the critical path is bold; labels are escaped."""
     drawing = _folded(graph if isinstance(graph, Drawing) else Drawing.of(graph))
+    spots = {spot.id: spot for spot in drawing.spots}
     names = {spot.id: f"n{index}" for index, spot in enumerate(drawing.spots)}
     lines = ["---", f"title: {_quoted(drawing.title)}", "---", "flowchart TD"]
     for spot in drawing.spots:
@@ -90,7 +97,7 @@ def mermaid(graph: Graph | Drawing) -> str:
         lines.append(f"  {names[spot.id]}{before}{_quoted(_label(spot))}{after}{state}")
     bold = []
     for index, (source, target) in enumerate(drawing.edges):
-        spot = next(spot for spot in drawing.spots if spot.id == target)
+        spot = spots[target]
         way = dict(spot.ways).get(source)
         arrow = "-->" if source in spot.needs else "-.->"
         lines.append(f"  {names[source]} {arrow}{'' if way is None else '|yes|' if way else '|no|'} {names[target]}")
@@ -115,7 +122,7 @@ def picture(graph: Graph | Drawing, width: int = 100) -> str:
         if len(drawing.spots) > PICTURE_NODES_MAX:
             break
         canvas = _Layout(drawing, longest).drawn()
-        if max(map(len, canvas)) <= width:
+        if max(map(wide, canvas)) <= width:
             return "\n".join(canvas)
     return "\n".join(_listed(drawing, width))
 
@@ -149,52 +156,363 @@ def _parent_of(parent: str | None, spots: dict[str, Spot]) -> str | None:
 
 
 def _folded(drawing: Drawing) -> Drawing:
-    """The drawing with elements of maps and rounds of loops folded into one node each, and if need be more."""
-    folded = _fold(drawing, lambda spot: (spot.parent, _family(spot)) if spot.parent is not None and not spot.ways else None)
-    if len(folded.spots) <= PICTURE_NODES_MAX:
-        return folded
-    after: dict[str, list[str]] = {spot.id: [] for spot in folded.spots}
-    for source, target in folded.edges:
-        after[source].append(target)
-    return _fold(folded, lambda spot: (_family(spot), spot.needs, spot.parent, tuple(after[spot.id])))
+    """The drawing with the elements of maps and the rounds of loops counted in their node, and equal steps below another
+    node joined; with what is equal anywhere joined too, if it is still large."""
+    joined = _stable(_without_elements(drawing), everywhere=False)
+    return joined if len(joined.spots) <= PICTURE_NODES_MAX else _stable(joined, everywhere=True)
+
+
+def _without_elements(drawing: Drawing) -> Drawing:
+    """The drawing without elements and rounds; what they added hangs on their map or loop."""
+    containers = {spot.id for spot in drawing.spots if spot.kind in ("map", "loop")}
+    stands_for = {spot.id: spot.parent for spot in drawing.spots if spot.parent in containers}
+    counts = Counter(spot.parent for spot in drawing.spots if spot.parent in containers and "?" not in spot.id.rpartition(")")[2])
+    return _renamed(drawing, {node: parent for node, parent in stands_for.items() if parent is not None}, counts)
+
+
+def _renamed(drawing: Drawing, stands_for: dict[str, str], counts: Counter[str | None]) -> Drawing:
+    """The drawing without the nodes that others stand for."""
+
+    def name(node: str) -> str:
+        while node in stands_for:
+            node = stands_for[node]
+        return node
+
+    spots = []
+    for spot in drawing.spots:
+        if spot.id not in stands_for:
+            needs = tuple(need for need in dict.fromkeys(map(name, spot.needs)) if need != spot.id)
+            parent = name(spot.parent) if spot.parent is not None else None
+            spots.append(replace(spot, needs=needs, parent=parent, count=max(spot.count, counts[spot.id])))
+    return Drawing(drawing.title, tuple(spots), frozenset(map(name, drawing.critical)))
+
+
+def _stable(drawing: Drawing, *, everywhere: bool) -> Drawing:
+    """Join equal nodes until there are none: those with the same needs, so that no circle can come of it."""
+    while True:
+        after: dict[str, list[str]] = {spot.id: [] for spot in drawing.spots}
+        for source, target in drawing.edges:
+            after[source].append(target)
+        groups: dict[object, list[Spot]] = {}
+        for spot in drawing.spots:
+            if everywhere:
+                key: object = (_family(spot), spot.kind, spot.needs, spot.parent, tuple(after[spot.id]))
+            else:
+                key = (_family(spot), spot.kind, spot.needs, spot.parent) if spot.parent is not None else spot.id
+            groups.setdefault(key, []).append(spot)
+        if len(groups) == len(drawing.spots):
+            return drawing
+        drawing = _joined(drawing, [group for group in groups.values() if len(group) > 1])
+
+
+def _joined(drawing: Drawing, groups: Sequence[Sequence[Spot]]) -> Drawing:
+    """The drawing with each group as its first node."""
+    first = {group[0].id: group for group in groups}
+    spots = [
+        replace(spot, label=_family(spot), count=sum(one.count for one in first[spot.id]), state=_state_of(first[spot.id])) if spot.id in first else spot
+        for spot in drawing.spots
+    ]
+    stands_for = {spot.id: group[0].id for group in groups for spot in group[1:]}
+    return _renamed(replace(drawing, spots=tuple(spots)), stands_for, Counter())
 
 
 def _family(spot: Spot) -> str:
     """The declared name in `name#2`, `name[3]`, `name(2)` and `name(2)?test`, without the path before it."""
-    last = spot.label.rpartition("/")[2]
-    return re.sub(r"(#\d+|\[[^\[\]]*\]|\(\d+\))(?=$|\?)", "", last)
-
-
-def _fold(drawing: Drawing, key_of: _KeyOf) -> Drawing:
-    """Join the nodes that have the same key; None keeps a node for itself. A node with others below it stays too."""
-    has_others = {spot.parent for spot in drawing.spots} | {need for spot in drawing.spots for need in spot.needs}
-    groups: dict[object, list[Spot]] = {}
-    for spot in drawing.spots:
-        key = key_of(spot)
-        groups.setdefault((key, spot.kind) if key is not None else spot.id, []).append(spot)
-    stands_for: dict[str, str] = {}
-    for key, members in groups.items():
-        alone = len(members) == 1
-        for spot in members:
-            stands_for[spot.id] = spot.id if alone else f"{_family(members[0])}*{members[0].id}"
-    del has_others
-    made: dict[str, Spot] = {}
-    for members in groups.values():
-        first = members[0]
-        name = stands_for[first.id]
-        needs = dict.fromkeys(stands_for.get(need, need) for spot in members for need in spot.needs)
-        parent = stands_for.get(first.parent, first.parent) if first.parent is not None else None
-        one = replace(first, needs=tuple(need for need in needs if need != name), parent=parent if parent != name else None)
-        if len(members) > 1:
-            count = sum(spot.count for spot in members)
-            one = replace(one, id=name, label=_family(first), count=count, state=_state_of(members))
-        made[name] = one
-    critical = frozenset(stands_for[node] for node in drawing.critical if node in stands_for)
-    return Drawing(drawing.title, tuple(made.values()), critical)
+    last = re.sub(r"\[[^\[\]]*\]", "", spot.label).rpartition("/")[2]
+    return re.sub(r"(#\d+|\(\d+\))(?=$|\?)", "", last) or spot.label
 
 
 def _state_of(members: Sequence[Spot]) -> str | None:
-    """The state of a fold: the first of these that any member is in."""
+    """The state of joined nodes: the first of these that any is in."""
     states = {spot.state for spot in members}
     order = ("failed", "waiting", "running", "cancelled", "pending", "succeeded", "skipped")
     return next((state for state in order if state in states), None)
+
+
+def _listed(drawing: Drawing, width: int) -> list[str]:
+    """One line for each node: what a picture cannot show."""
+    labels = {spot.id: _text_of(spot, LABEL_MAX) for spot in drawing.spots}
+    room = max(map(wide, labels.values()))
+    before: dict[str, list[str]] = {spot.id: [] for spot in drawing.spots}
+    for source, target in drawing.edges:
+        before[target].append(drawing_label(drawing, source))
+    lines = []
+    for spot in drawing.spots[:_LISTED_MAX]:
+        label = labels[spot.id]
+        after = f"  ← {', '.join(before[spot.id])}" if before[spot.id] else ""
+        lines.append(_shortened(f"{label}{' ' * (room - wide(label)) if after else ''}{after}", width))
+    if len(drawing.spots) > _LISTED_MAX:
+        lines.append(f"… and {len(drawing.spots) - _LISTED_MAX} more nodes")
+    return lines
+
+
+def drawing_label(drawing: Drawing, node: str) -> str:
+    """The label of a node."""
+    return next(spot.label for spot in drawing.spots if spot.id == node)
+
+
+def _text_of(spot: Spot, longest: int) -> str:
+    """What stands in the box of a node."""
+    state = f"{GLYPHS[spot.state]} " if spot.state in GLYPHS else ""
+    kind = f" ({spot.kind})" if spot.kind in ("map", "loop", "workflow") else ""
+    safe = "".join(character if character.isprintable() else " " for character in spot.label)
+    count = f" ×{spot.count}" if spot.count > 1 else ""
+    return f"{state}{_shortened(safe, longest)}{count}{kind}"
+
+
+def _shortened(text: str, longest: int) -> str:
+    if wide(text) <= longest:
+        return text
+    kept = ""
+    for character in text:
+        if wide(kept + character) > longest - 1:
+            break
+        kept += character
+    return kept + "…"
+
+
+def wide(text: str) -> int:
+    """How many columns a text takes: East Asian wide characters take two, combining ones none."""
+    return sum(0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+_LISTED_MAX = 200
+_UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
+_LINES = {
+    _UP | _DOWN: "│", _UP: "│", _DOWN: "│", _LEFT | _RIGHT: "─", _LEFT: "─", _RIGHT: "─",
+    _DOWN | _RIGHT: "┌", _DOWN | _LEFT: "┐", _UP | _RIGHT: "└", _UP | _LEFT: "┘",
+    _UP | _DOWN | _RIGHT: "├", _UP | _DOWN | _LEFT: "┤", _DOWN | _LEFT | _RIGHT: "┬", _UP | _LEFT | _RIGHT: "┴",
+    _UP | _DOWN | _LEFT | _RIGHT: "┼",
+}  # fmt: skip
+_BOX_ROWS = 3
+_SWEEPS = 8
+
+
+@dataclass(slots=True)
+class _Item:
+    """A box, or a place where an edge passes a layer (no text)."""
+
+    text: str
+    critical: bool = False
+    before: list[_Item] = field(default_factory=list)
+    after: list[_Item] = field(default_factory=list)
+    centre: float = 0.0
+
+    @property
+    def width(self) -> int:
+        return wide(self.text) + 4 if self.text else 1
+
+    @property
+    def column(self) -> int:
+        return round(self.centre)
+
+
+class _Layout:
+    """Layers of items, their columns, and the lines between them."""
+
+    def __init__(self, drawing: Drawing, longest: int) -> None:
+        self._layers = _layers_of(drawing, longest)
+        for _ in range(_SWEEPS):
+            _order(self._layers)
+        for _ in range(_SWEEPS):
+            for layer in self._layers:
+                _spread(layer, lambda item: item.before)
+            for layer in reversed(self._layers):
+                _spread(layer, lambda item: item.after)
+        left = min(item.column - item.width // 2 for layer in self._layers for item in layer)
+        for layer in self._layers:
+            for item in layer:
+                item.centre = item.column - left
+        self._lines: dict[tuple[int, int], int] = {}
+        self._texts: dict[tuple[int, int], str] = {}
+
+    def drawn(self) -> list[str]:
+        """The lines of the picture."""
+        row = 0
+        for layer in self._layers:
+            for item in layer:
+                self._draw_item(item, row)
+            row += _BOX_ROWS
+            row += self._draw_edges(layer, row)
+        return self._rows(row)
+
+    def _draw_item(self, item: _Item, row: int) -> None:
+        if not item.text:
+            for offset in range(_BOX_ROWS):
+                self._join(row + offset, item.column, _UP | _DOWN)
+            return
+        corners, flat, side = ("┏┓┗┛", "━", "┃") if item.critical else ("┌┐└┘", "─", "│")
+        left = item.column - item.width // 2
+        inner = item.width - 2
+        self._write(row, left, f"{corners[0]}{flat * inner}{corners[1]}")
+        self._write(row + 1, left, f"{side} {item.text} {side}")
+        self._write(row + 2, left, f"{corners[2]}{flat * inner}{corners[3]}")
+
+    def _draw_edges(self, layer: list[_Item], top: int) -> int:
+        """Draw what leaves a layer; how many rows it took."""
+        nets = _nets_of(layer)
+        if not nets:
+            return 0
+        tracks = _tracks(nets)
+        height = max(tracks, default=-1) + 2
+        for net, track in zip(nets, tracks, strict=True):
+            self._draw_net(net, top, top + track, top + height)
+            for target in net.targets:
+                if target.text:
+                    self._texts[top + height - 1, target.column] = "▼"
+        return height
+
+    def _draw_net(self, net: _Net, top: int, track: int, bottom: int) -> None:
+        """Lines from the sources down to the row of the net, along it, and down to the targets; straight ones have no row."""
+        for source in net.sources:
+            for row in range(top, track):
+                self._join(row, source.column, _UP | _DOWN)
+            if track >= top:
+                self._join(track, source.column, _UP)
+        if track >= top:
+            left, right = net.span
+            for column in range(left, right):
+                self._join(track, column, _RIGHT)
+                self._join(track, column + 1, _LEFT)
+        for target in net.targets:
+            if track >= top:
+                self._join(track, target.column, _DOWN)
+            for row in range(max(top, track + 1), bottom):
+                self._join(row, target.column, _UP | _DOWN)
+
+    def _join(self, row: int, column: int, directions: int) -> None:
+        self._lines[row, column] = self._lines.get((row, column), 0) | directions
+
+    def _write(self, row: int, column: int, text: str) -> None:
+        for character in text:
+            if combining(character):
+                continue
+            self._texts[row, column] = character
+            column += 1
+            if wide(character) == 2:
+                self._texts[row, column] = ""
+                column += 1
+
+    def _rows(self, height: int) -> list[str]:
+        cells = {place: _LINES[directions] for place, directions in self._lines.items()} | self._texts
+        ends = [0] * height
+        for row, column in cells:
+            ends[row] = max(ends[row], column + 1)
+        return ["".join(cells.get((row, column), " ") for column in range(ends[row])).rstrip() for row in range(height)]
+
+
+def _layers_of(drawing: Drawing, longest: int) -> list[list[_Item]]:
+    """The nodes in layers, linked, with a passing item wherever an edge goes through a layer."""
+    from networkx import DiGraph, topological_generations
+
+    graph: networkx.DiGraph[str] = DiGraph()
+    graph.add_nodes_from(spot.id for spot in drawing.spots)
+    graph.add_edges_from(drawing.edges)
+    place = {spot.id: index for index, spot in enumerate(drawing.spots)}
+    generations = [sorted(generation, key=lambda node: place[node]) for generation in topological_generations(graph)]
+    spots = {spot.id: spot for spot in drawing.spots}
+    items = {spot.id: _Item(_text_of(spot, longest), spot.id in drawing.critical) for spot in spots.values()}
+    layers = [[items[node] for node in generation] for generation in generations]
+    level = {node: index for index, generation in enumerate(generations) for node in generation}
+    passing: dict[tuple[str, int], _Item] = {}
+    for source, target in drawing.edges:
+        last = items[source]
+        for index in range(level[source] + 1, level[target]):
+            if (source, index) not in passing:
+                passing[source, index] = _Item("")
+                layers[index].append(passing[source, index])
+                _link(last, passing[source, index])
+            last = passing[source, index]
+        _link(last, items[target])
+    return layers
+
+
+def _link(source: _Item, target: _Item) -> None:
+    source.after.append(target)
+    target.before.append(source)
+
+
+def _order(layers: list[list[_Item]]) -> None:
+    """One sweep down and up of the barycentre heuristic (Sugiyama et al., 1981)."""
+    for neighbours, sequence in ((_before, layers[1:]), (_after, layers[-2::-1])):
+        for layer in sequence:
+            place = {id(item): index for one in layers for index, item in enumerate(one)}
+            mean = {
+                id(item): sum(place[id(other)] for other in neighbours(item)) / len(neighbours(item)) if neighbours(item) else place[id(item)]
+                for item in layer
+            }
+            layer.sort(key=lambda item: mean[id(item)])
+
+
+def _before(item: _Item) -> list[_Item]:
+    return item.before
+
+
+def _after(item: _Item) -> list[_Item]:
+    return item.after
+
+
+def _spread(layer: list[_Item], neighbours: Callable[[_Item], list[_Item]]) -> None:
+    """Move the items of a layer towards the middle of their neighbours, in order and without touching."""
+    wanted = [sum(other.centre for other in neighbours(item)) / len(neighbours(item)) if neighbours(item) else item.centre for item in layer]
+    placed: list[float] = []
+    for index, item in enumerate(layer):
+        least = placed[-1] + (layer[index - 1].width + item.width) / 2 + _GAP if placed else wanted[0]
+        placed.append(max(wanted[index], least))
+    shift = sum(want - place for want, place in zip(wanted, placed, strict=True)) / len(layer)
+    for item, place in zip(layer, placed, strict=True):
+        item.centre = place + shift
+
+
+@dataclass(frozen=True, slots=True)
+class _Net:
+    """Edges between two layers that share a line: those of one source, or the only ones of several sources to one target."""
+
+    sources: tuple[_Item, ...]
+    targets: tuple[_Item, ...]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        columns = [item.column for item in (*self.sources, *self.targets)]
+        return min(columns), max(columns)
+
+
+def _nets_of(layer: list[_Item]) -> list[_Net]:
+    nets = [_Net((item,), tuple(item.after)) for item in layer if len(item.after) > 1]
+    single: dict[int, list[_Item]] = {}
+    for item in layer:
+        if len(item.after) == 1:
+            single.setdefault(id(item.after[0]), []).append(item)
+    return nets + [_Net(tuple(sources), (sources[0].after[0],)) for sources in single.values()]
+
+
+def _tracks(nets: list[_Net]) -> list[int]:
+    """For every net the row in which it goes sideways, -1 if it goes straight down.
+
+    Two nets share a row if their spans are apart. A net with a source right above a target of another goes sideways before
+    it, so that the two do not run into one line (but for circles of such nets, where one has to).
+    """
+    spans = [net.span for net in nets]
+    tops = [{item.column for item in net.sources} for net in nets]
+    ends = [{item.column for item in net.targets} for net in nets]
+    bent = [index for index, (left, right) in enumerate(spans) if left != right]
+    above = {index: [other for other in bent if other != index and tops[other] & ends[index]] for index in bent}
+    tracks = [-1] * len(nets)
+
+    def assign(index: int, under_way: frozenset[int]) -> None:
+        if tracks[index] >= 0 or index in under_way:
+            return
+        for other in above[index]:
+            assign(other, under_way | {index})
+        track = max((tracks[other] + 1 for other in above[index]), default=0)
+        while any(tracks[other] == track and _touch(spans[other], spans[index]) for other in bent):
+            track += 1
+        tracks[index] = track
+
+    for index in bent:
+        assign(index, frozenset())
+    return tracks
+
+
+def _touch(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[1] + 1 and other[0] <= one[1] + 1

@@ -67,20 +67,20 @@ def _guarded(function: Callable[[], int | None], *, debug: bool) -> int:
         return int(ExitCode.OK)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
-    except (FairleadError, ExceptionGroup) as error:
+    except Exception as error:
         found = fairlead_error(error)
-        if found is None:
-            raise
-        _say(found, debug)
-        return int(exit_code(found))
+        _say(error, found, debug)
+        return int(exit_code(found or error))
 
 
-def _say(error: FairleadError, debug: bool) -> None:
+def _say(error: Exception, found: FairleadError | None, debug: bool) -> None:
     import traceback
 
     from .execute import say_error
 
-    say_error(error.message, error.hint, "".join(traceback.format_exception(error)) if debug else "")
+    message = found.message if found is not None else f"{type(error).__name__}: {error}"
+    hint = found.hint if found is not None else "this is a fault in Fairlead; --debug shows where"
+    say_error(message, hint, "".join(traceback.format_exception(error)) if debug else "")
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -59,8 +59,9 @@ class Timeouts:
 class HttpEngine:
     """Implements `Engine` over one shared connection pool. `base_url` may end in `/v1` or not.
 
-    `headers` are sent with every request, after those of the request; `api_key` becomes the bearer token. What a request
-    brings as credentials is never forwarded. Raises `ConfigurationError` for an unusable URL.
+    `models` are those that it is known to serve, the default one first. `headers` are sent with every request, after those
+    of the request; `api_key` becomes the bearer token. What a request brings as credentials is never forwarded. Raises
+    `ConfigurationError` for an unusable URL.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class HttpEngine:
         base_url: str,
         api_key: str | None = None,
         *,
+        models: Sequence[str] = (),
         timeouts: Timeouts = Timeouts(),
         connections: int = 1000,
         headers: Mapping[str, str] | None = None,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
         self.name = name
+        self.models = tuple(models)
         self.base_url = normalised_base_url(base_url)
         self._headers = {name.lower(): value for name, value in (headers or {}).items()}
         if api_key is not None:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from .events import Finished, ModelStats
 from .kvcache import Chain
-from .model import EngineModel, Finished, ModelStats
+from .model import EngineModel
 
 
 class Job:

@@ -26,9 +26,10 @@ from ..port import ENDPOINTS, EngineReply, EngineRequest
 from .delivery import BodyReply, StreamReply
 from .driver import Driver, Job
 from .embeddings import DIMENSIONS, as_base64, embed
+from .events import ModelStats
 from .hardware import Profile, profile_named
 from .kvcache import Chain
-from .model import EngineModel, ModelStats
+from .model import EngineModel
 from .playback import play, spoken
 from .replies import Answer, compose
 from .requestlog import RequestLog

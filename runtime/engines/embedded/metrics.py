@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....memory.blocks import BLOCK_TOKENS
-from .model import ModelStats
+from .events import ModelStats
 
 
 def prometheus_text(stats: ModelStats, model: str) -> str:

@@ -18,164 +18,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from ....errors import InputError
 from ....memory.blocks import BLOCK_TOKENS, block_count
+from .batch import Request, Span
+from .events import Admitted, Finished, FirstToken, ModelEvent, ModelStats, Preempted, RequestTooLargeError
 from .hardware import Profile
-from .kvcache import Chain, Hold, KVCache
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The request left the queue; `cached_tokens` of its prompt were found in the cache."""
-
-    request_id: str
-    at: float
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class FirstToken:
-    request_id: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """All output tokens were generated. `cached_tokens` counts from the first admission."""
-
-    request_id: str
-    at: float
-    output_tokens: int
-    cached_tokens: int
-    preemptions: int
-
-
-@dataclass(frozen=True, slots=True)
-class Preempted:
-    """Blocks ran out: the request is back in the queue and will be recomputed."""
-
-    request_id: str
-    at: float
-
-
-ModelEvent: TypeAlias = Admitted | FirstToken | Finished | Preempted
-
-
-class RequestTooLargeError(InputError):
-    """The request can never run on this engine: longer than the context, or than the whole KV cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelStats:
-    """Counters since the start (tokens unless said otherwise), and what is true now."""
-
-    running: int
-    waiting: int
-    kv_usage: float
-    """Share of blocks that live requests hold, 0 to 1."""
-    capacity_blocks: int
-    preemptions: int
-    prefix_queries: int
-    prefix_hits: int
-    prompt_tokens: int
-    generated_tokens: int
-    finished: int
-    aborted: int
-    iterations: int
-
-
-class _Request:
-    __slots__ = (
-        "aborted",
-        "arrived",
-        "cached_tokens",
-        "chain",
-        "computed",
-        "decoding",
-        "hold",
-        "joined_at",
-        "output_tokens",
-        "preemptions",
-        "priority",
-        "produced",
-        "prompt_tokens",
-        "request_id",
-    )
-
-    def __init__(
-        self, request_id: str, chain: Chain, prompt_tokens: int, output_tokens: int, priority: int, arrived: int
-    ) -> None:
-        self.request_id = request_id
-        self.chain = chain
-        self.prompt_tokens = prompt_tokens
-        self.output_tokens = output_tokens
-        self.priority = priority
-        self.arrived = arrived
-        self.hold: Hold | None = None
-        self.computed = 0
-        self.decoding = False
-        self.produced = 0  # as of `joined_at`, while decoding
-        self.joined_at = 0
-        self.cached_tokens: int | None = None
-        self.preemptions = 0
-        self.aborted = False
-
-    @property
-    def admitted(self) -> bool:
-        return self.hold is not None
-
-    @property
-    def target(self) -> int:
-        """Tokens to prefill: the prompt and, after a preemption, what was generated."""
-        return self.prompt_tokens + self.produced
-
-    @property
-    def ends_at(self) -> int:
-        """The iteration, by the engine's count, after which the last token is out; while decoding."""
-        return self.joined_at + self.output_tokens - self.produced
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        return (self.priority, self.arrived)
-
-
-@dataclass(slots=True)
-class _Span:
-    """`steps` iterations from `start` with an unchanged batch. Iteration j (from 0) takes `first + j * growth` seconds."""
-
-    start: float
-    steps: int
-    first: float
-    growth: float
-    prefills: list[tuple[_Request, int]]
-
-    def time_of(self, steps: int) -> float:
-        return self.start + steps * self.first + self.growth * steps * (steps - 1) / 2
-
-    @property
-    def end(self) -> float:
-        return self.time_of(self.steps)
-
-    def steps_by(self, now: float) -> int:
-        """Iterations completed by `now`."""
-        if now >= self.end:
-            return self.steps
-        if now <= self.start or self.first <= 0:
-            return 0
-        linear = self.first - self.growth / 2
-        guess = (now - self.start) / linear
-        if self.growth > 0:
-            guess = (math.sqrt(linear * linear + 2 * self.growth * (now - self.start)) - linear) / self.growth
-        steps = min(max(int(guess), 0), self.steps)
-        # The root is rounded; the formula it came from decides.
-        while steps > 0 and self.time_of(steps) > now:
-            steps -= 1
-        while steps < self.steps and self.time_of(steps + 1) <= now:
-            steps += 1
-        return steps
+from .kvcache import Chain, KVCache
 
 
 class EngineModel:
@@ -203,15 +52,15 @@ class EngineModel:
         self._by_priority = priority
         self._prefix_caching = prefix_caching
         self._now = -math.inf
-        self._requests: dict[str, _Request] = {}
-        self._queue: list[tuple[tuple[int, int], _Request]] = []
+        self._requests: dict[str, Request] = {}
+        self._queue: list[tuple[tuple[int, int], Request]] = []
         self._waiting = 0
-        self._running: dict[str, _Request] = {}  # in order of admission: the last one is preempted first
-        self._prefilling: dict[str, _Request] = {}
-        self._span: _Span | None = None
+        self._running: dict[str, Request] = {}  # in order of admission: the last one is preempted first
+        self._prefilling: dict[str, Request] = {}
+        self._span: Span | None = None
         self._idle_since: float | None = None  # work arrived while idle, to be started at this time
         self._events: list[ModelEvent] = []
-        self._leaving: list[_Request] = []
+        self._leaving: list[Request] = []
         self._arrivals = 0
         # Decoding requests advance together: `_clock` counts iterations, everything else follows from when one joined.
         self._clock = 0
@@ -219,7 +68,7 @@ class EngineModel:
         self._context = 0  # KV tokens that the next iteration's decodes read
         self._phases = [0] * BLOCK_TOKENS  # decodes by (KV length - clock) mod 16: who needs a new block when
         # Decodes by `ends_at`, then arrival; entries outdated by a preemption are skipped when they come up.
-        self._ends: list[tuple[int, int, _Request]] = []
+        self._ends: list[tuple[int, int, Request]] = []
         self._preemptions = self._queries = self._hits = 0
         self._prompt_tokens = self._generated = self._finished = self._aborted = 0
 
@@ -247,7 +96,7 @@ class EngineModel:
         self._run_to(now)
         self._arrivals += 1
         rank = priority if self._by_priority else 0
-        request = _Request(request_id, chain, prompt_tokens, output_tokens, rank, self._arrivals)
+        request = Request(request_id, chain, prompt_tokens, output_tokens, rank, self._arrivals)
         self._requests[request_id] = request
         first_in_line = self._waiting == 0 or request.rank < self._queue[0][0]
         self._enqueue(request)
@@ -376,7 +225,7 @@ class EngineModel:
         whole, rest = divmod(steps, BLOCK_TOKENS)
         return whole * self._batch + sum(self._phases[-(self._clock + step) % BLOCK_TOKENS] for step in range(rest))
 
-    def _join_decodes(self, request: _Request, at: float) -> None:
+    def _join_decodes(self, request: Request, at: float) -> None:
         """The last chunk of a prefill also gives a token."""
         if request.aborted:
             return
@@ -393,14 +242,14 @@ class EngineModel:
         self._phases[(length - self._clock) % BLOCK_TOKENS] += 1
         heapq.heappush(self._ends, (request.ends_at, request.arrived, request))
 
-    def _finish(self, request: _Request, at: float) -> None:
+    def _finish(self, request: Request, at: float) -> None:
         self._leave(request)
         del self._requests[request.request_id]
         self._finished += 1
         cached = request.cached_tokens or 0
         self._events.append(Finished(request.request_id, at, request.output_tokens, cached, request.preemptions))
 
-    def _leave(self, request: _Request) -> None:
+    def _leave(self, request: Request) -> None:
         """Out of the batch; what was computed stays in the cache as far as its chain is known."""
         hold = request.hold
         assert hold is not None
@@ -427,7 +276,7 @@ class EngineModel:
     def _schedule(self, at: float) -> None:
         preempted = self._make_room_for_decodes(at)
         budget = self.profile.max_num_batched_tokens - self._batch
-        prefills: list[tuple[_Request, int]] = []
+        prefills: list[tuple[Request, int]] = []
         for request in list(self._prefilling.values()):
             if not request.admitted or budget <= 0:
                 continue
@@ -452,7 +301,7 @@ class EngineModel:
             preempted = True
         return preempted
 
-    def _make_room_for_chunk(self, request: _Request, tokens: int, at: float) -> bool:
+    def _make_room_for_chunk(self, request: Request, tokens: int, at: float) -> bool:
         """Preempt the last admitted until the chunk fits; that may be `request` itself."""
         preempted = False
         while request.admitted and not self._can_prefill(request, tokens):
@@ -460,15 +309,15 @@ class EngineModel:
             preempted = True
         return preempted
 
-    def _can_prefill(self, request: _Request, tokens: int) -> bool:
+    def _can_prefill(self, request: Request, tokens: int) -> bool:
         return self._chunk_blocks(request, tokens) + self._blocks_for(1) <= self.cache.available
 
     @staticmethod
-    def _chunk_blocks(request: _Request, tokens: int) -> int:
+    def _chunk_blocks(request: Request, tokens: int) -> int:
         assert request.hold is not None
         return max(0, block_count(request.computed + tokens) - request.hold.depth - request.hold.private)
 
-    def _take_chunk(self, request: _Request, tokens: int) -> tuple[_Request, int]:
+    def _take_chunk(self, request: Request, tokens: int) -> tuple[Request, int]:
         """Blocks are shared from the moment they are scheduled, so that siblings that start together compute a prefix once."""
         hold = request.hold
         assert hold is not None
@@ -478,7 +327,7 @@ class EngineModel:
             self.cache.publish(hold, request.chain, max(hold.depth, full))
         return request, tokens
 
-    def _admit(self, at: float) -> _Request | None:
+    def _admit(self, at: float) -> Request | None:
         """Take the head of the queue if there is a place for it and its whole prompt fits now."""
         self._drop_dead_heads()
         if not self._queue or len(self._running) >= self.profile.max_num_seqs:
@@ -503,7 +352,7 @@ class EngineModel:
             self._events.append(Admitted(request.request_id, at, request.computed))
         return request
 
-    def _next_span(self, at: float, prefills: list[tuple[_Request, int]], *, single: bool) -> _Span | None:
+    def _next_span(self, at: float, prefills: list[tuple[Request, int]], *, single: bool) -> Span | None:
         if not prefills and not self._batch:
             return None
         profile = self.profile
@@ -512,7 +361,7 @@ class EngineModel:
         seconds += sum(profile.prefill_attention_s(chunk, request.computed) for request, chunk in prefills)
         steps = 1 if single else self._quiet_steps()
         growth = profile.decode_s_per_context_token * self._batch
-        return _Span(at, steps, seconds * self._scale, growth * self._scale, prefills)
+        return Span(at, steps, seconds * self._scale, growth * self._scale, prefills)
 
     def _quiet_steps(self) -> int:
         """Iterations until a request ends or blocks could run out, at least 1."""
@@ -534,7 +383,7 @@ class EngineModel:
             self._enqueue(request)
             self._events.append(Preempted(request.request_id, at))
 
-    def _enqueue(self, request: _Request) -> None:
+    def _enqueue(self, request: Request) -> None:
         heapq.heappush(self._queue, (request.rank, request))
         self._waiting += 1
 
@@ -543,5 +392,5 @@ class EngineModel:
             heapq.heappop(self._queue)
 
 
-def _rank(request: _Request) -> tuple[int, int]:
+def _rank(request: Request) -> tuple[int, int]:
     return request.rank

@@ -15,7 +15,7 @@ import pytest
 from fairlead.encoding import Json
 from fairlead.errors import ConfigurationError, EngineError, InputError
 from fairlead.runtime.engines.http import HttpEngine, Timeouts, normalised_base_url
-from fairlead.runtime.engines.port import EngineRequest
+from fairlead.runtime.engines.port import Engine, EngineRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -82,6 +82,12 @@ async def engine_at(url: str, **options: object) -> AsyncIterator[HttpEngine]:
 )
 def test_a_base_url_may_end_in_v1_or_not(given: str, base: str) -> None:
     assert normalised_base_url(given) == base
+
+
+async def test_it_is_an_engine_that_serves_what_it_was_told() -> None:
+    engine: Engine = HttpEngine("remote", "http://host", models=["large", "small"])
+    assert (engine.name, engine.models) == ("remote", ("large", "small"))
+    await engine.aclose()
 
 
 @pytest.mark.parametrize("url", ["host:8000", "ftp://host", "http://", "http://host/v1?x=1", ""])

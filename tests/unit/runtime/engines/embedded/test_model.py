@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.errors import InputError
-from fairlead.runtime.engines.embedded.hardware import PROFILES, Profile, interpolate, profile_named
-from fairlead.runtime.engines.embedded.model import (
+from fairlead.runtime.engines.embedded.events import (
     Admitted,
-    EngineModel,
     Finished,
     FirstToken,
     ModelEvent,
     Preempted,
     RequestTooLargeError,
 )
+from fairlead.runtime.engines.embedded.hardware import PROFILES, Profile, interpolate, profile_named
+from fairlead.runtime.engines.embedded.model import EngineModel
 
 # One second an iteration and nothing else: times below can be counted.
 TICK = Profile(

@@ -12,9 +12,9 @@ from annotated_types import Len
 from pydantic import BaseModel, Field
 
 from fairlead.encoding import Json
+from fairlead.runtime.engines.embedded.patterns import example_of
 from fairlead.runtime.engines.embedded.replies import DISCLAIMER, Answer, compose
 from fairlead.runtime.engines.embedded.requests import read_chat
-from fairlead.runtime.engines.embedded.schemas import example_of
 
 
 def tool(name: str, required: Sequence[str] = (), **properties: Json) -> Json:
