@@ -28,10 +28,9 @@ from fairlead.runtime.store.records import CallRecord, History
 ROOT = Path(__file__).resolve().parent.parent
 WORKFLOW = "examples/review_repository.py:review"
 MODEL = "fairlead-embedded"
-OUTPUT = ROOT / "demo-output"
-REPORT = OUTPUT / "review.md"
-DATABASE = OUTPUT / "fairlead.db"
-DB_URL = f"sqlite:///{DATABASE}"
+OUTPUT = "demo-output"
+REPORT = f"{OUTPUT}/review.md"
+DATABASE = f"{OUTPUT}/fairlead.db"
 FILES = 24
 KILL_AFTER = FILES // 2
 """Reviews that are finished when the process is killed."""
@@ -42,12 +41,10 @@ PATIENCE_S = 80.0
 async def demo() -> bool:
     """The whole demonstration; whether its claims hold."""
     started = perf_counter()
-    OUTPUT.mkdir(exist_ok=True)
-    for old in (REPORT, *OUTPUT.glob("fairlead.db*")):
-        old.unlink(missing_ok=True)
+    make_place()
     engine = EmbeddedEngine(speed=1.0, requests=True)
     assert engine.requests is not None
-    journal = await open_journal(DB_URL)
+    journal = await open_journal(str(ROOT / DATABASE))
     try:
         async with running_server(engine) as url:
             title(f"Agents review the {FILES} largest Python files here; the process is killed when {KILL_AFTER} are done")
@@ -59,15 +56,15 @@ async def demo() -> bool:
 
             title("Killed with SIGKILL. What the journal has")
             print(f"{done(before)} reviews, {len(before.calls)} model calls and {finished_tools(before)} tool results.")
-            await command("runs", "show", before.program.id, "--db", DB_URL)
+            await command("runs", "list", "--db", DATABASE)
 
             title("Resumed")
-            code = await command("resume", before.program.id, "--db", DB_URL, "--foreground")
+            code = await command("resume", before.program.id, "--db", DATABASE, "--foreground")
             after = await only_program(journal)
             asked = [engine.requests.counts.get(await request_of(journal, call), 0) for call in before.calls]
             claims = {
                 "the resumed program succeeded": code == 0 and after.program.state == "succeeded",
-                "every file was reviewed, and the report is there": done(after) == FILES and REPORT.is_file(),
+                "every file was reviewed, and the report is there": done(after) == FILES and (ROOT / REPORT).is_file(),
                 "no recorded model call was sent to the engine again": set(asked) == {1},
                 "no finished step or tool call ran again": kept(before, after),
             }
@@ -82,8 +79,10 @@ async def demo() -> bool:
 
 async def review_until_killed(journal: Journal, url: str) -> int | None:
     """Run the review, and kill its process with SIGKILL when enough files are reviewed; its exit code."""
-    asked = json.dumps({"repository": str(ROOT), "report": str(REPORT), "files": FILES})
-    process = await start("run", WORKFLOW, "--input", asked, "--db", DB_URL, "--engine", url, "--model", MODEL, "--foreground")
+    asked = json.dumps({"repository": ".", "files": FILES, "report": REPORT})
+    process = await start(
+        "run", WORKFLOW, "--input", asked, "--db", DATABASE, "--engine", url, "--model", MODEL, "--foreground"
+    )
     with anyio.move_on_after(PATIENCE_S):
         while process.returncode is None:
             programs = await journal.programs(limit=1)
@@ -148,21 +147,29 @@ def summary(before: History, after: History, requests: int, seconds: float) -> s
     finished = {step.node for step in before.steps if step.state == "succeeded"}
     replayed = sum(call.node not in finished for call in before.calls)
     steps = sum(step.state == "succeeded" and step.kind == "step" for step in after.steps)
-    here = OUTPUT.relative_to(ROOT)
+    cut_off = requests - len(after.calls)
     return f"""
   {steps} steps, {len(after.calls)} turns, {finished_tools(after)} tool calls in {seconds:.0f} s
   {used[0]:,} tokens in ({used[1]:,} of them from the engine's prefix cache), {used[2]:,} tokens out
-  {len(before.calls)} turns ({spared[0] + spared[2]:,} tokens) were not paid twice; {replayed} of them were replayed in unfinished steps
-  {requests} requests reached the engine: {requests - len(after.calls)} were under way when the process was killed
+  {len(before.calls)} turns ({spared[0] + spared[2]:,} tokens) were not paid twice, {replayed} of them in reviews that were unfinished
+  {requests} requests reached the engine: {cut_off} were under way when the process was killed
 
-  report    {here / REPORT.name}   (its findings are real; the words are those of the embedded engine, no language model)
-  database  {here / DATABASE.name}
+  report    {REPORT}   (its findings are real; the words are those of the embedded engine, no language model)
+  database  {DATABASE}
 
-  next      fairlead runs graph {after.program.id} --db {here / DATABASE.name}
+  next      fairlead runs show {after.program.id} --db {DATABASE}
             fairlead run examples/quickstart.py:quickstart --input '{{"folder": "docs"}}'
             fairlead run {WORKFLOW} --engine URL --model NAME
             docs/writing-workflows.md
 """
+
+
+def make_place() -> None:
+    """The folder for what the demonstration leaves behind, without what an earlier one left there."""
+    folder = ROOT / OUTPUT
+    folder.mkdir(exist_ok=True)
+    for old in (ROOT / REPORT, *folder.glob("fairlead.db*")):
+        old.unlink(missing_ok=True)
 
 
 def tokens(calls: Sequence[CallRecord]) -> tuple[int, int, int]:

@@ -47,7 +47,8 @@ class Retry:
     """Which errors are worth another attempt: exception types, or a predicate."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.delay < 0 or self.factor < 1 or self.delay_max < 0 or not 0 <= self.jitter <= 1:
+        sensible = self.attempts >= 1 and self.delay >= 0 and self.factor >= 1 and self.delay_max >= 0 and 0 <= self.jitter <= 1
+        if not sensible:
             raise DeclarationError(f"{self}: attempts >= 1, delays >= 0, factor >= 1 and jitter in [0, 1] are needed")
 
     def again_in(self, attempt: int, error: Exception, seed: str) -> float | None:

@@ -6,6 +6,7 @@ It is found by a context variable, so that an ordinary client, a tool or a step 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskGroup
+from pydantic_core import from_json
 
 from ..encoding import digest, encode
 from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError
@@ -64,6 +66,8 @@ class Body:
         """The task that runs the body; effects that come from other tasks of it have no order that a replay could keep."""
         self.in_thread = False
         """Whether the body runs in a thread, one effect after the other."""
+        self.streams: set[anyio.CancelScope] = set()
+        """Calls whose streams the body has not read to their end."""
         self._given_up: list[Callable[[], None]] = []
         self.idle_scope: anyio.CancelScope | None = None
         self.idle_limit: float | None = None
@@ -85,6 +89,8 @@ class Body:
         try:
             yield
         finally:
+            for scope in list(self.streams):
+                scope.cancel()
             current_body.reset(tokens[0])
             current_builder.reset(tokens[1])
             current_runner.reset(tokens[2])
@@ -122,7 +128,9 @@ class Body:
         if self.closed:
             raise ProgramError(f"{self.where}: {label} was asked for after attempt {self.attempt} had ended")
         self.progress()
-        self.lives_on()
+        # A clean-up while the body is being cancelled is no sign that it goes on.
+        if self._given_up and anyio.current_effective_deadline() != -math.inf:
+            self.lives_on()
         ordered = self.in_thread or asyncio.current_task() is self.task
         try:
             return self.effects.issue(asked, label, ordered=ordered)
@@ -138,8 +146,6 @@ class Body:
         issued = self.issue(digest(b"observe", name.encode()), f"observation {name!r}")
         try:
             if isinstance(issued.recorded, ObservationRecord):
-                from pydantic_core import from_json
-
                 return cast(T, from_json(issued.recorded.value))
             looked = look()
             value = await looked if isinstance(looked, Awaitable) else looked
@@ -147,7 +153,8 @@ class Body:
             self.program.journal.append(
                 ObservationRecord(self.program.id, self.node, self.attempt, issued.ordinal, issued.overlapped, name, text)
             )
-            return value
+            # What JSON makes of it (tuples become lists) must be the same now and in a replay.
+            return cast(T, from_json(text))
         finally:
             self.effects.close()
 

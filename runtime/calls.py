@@ -5,6 +5,7 @@ identify - replay - wait - send - settle. The transport of the `openai` clients,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 THREAD_KEYS = {"chat/completions": "messages", "responses": "input"}
 """Where an endpoint's body keeps the conversation."""
+
+GIVEN_UP_GRACE_S = 1.0
+"""How much longer than in the first run a replay waits for a body to give up an effect that it gave up then."""
 
 Relay = Callable[["Head", bytes], Any]
 """Receives the body as it arrives; may return an awaitable."""
@@ -134,8 +138,10 @@ class CallPath:
         issued = issued or self.issue(body, call)
         try:
             if isinstance(issued.recorded, CallRecord):
-                program.count_replayed(body.node, issued.recorded)
-                return await self._replayed(issued.recorded, relay)
+                answer = await self._replayed(issued.recorded, relay)
+                if answer is not None:
+                    program.count_replayed(body.node, issued.recorded)
+                    return answer
 
             progress = _Progress(program.now())
             program.emit("call.started", body.node, call=issued.ordinal, model=call.model, endpoint=call.endpoint)
@@ -162,14 +168,19 @@ class CallPath:
             body.effects.close()
             body.progress()
 
-    async def _replayed(self, record: CallRecord, relay: Relay | None) -> Answer:
+    async def _replayed(self, record: CallRecord, relay: Relay | None) -> Answer | None:
+        """The recorded answer or error; None if the call has to be carried out after all."""
         answer = record.answer or b""
         head = Head(record.status or 503, record.content_type or "application/json", record.request_id)
         if relay is not None and answer and head.status < 400:
             await _give(relay, head, answer)
         if record.state == "cancelled":
-            # The body gave this call up, by a timeout of its own or by leaving its stream, and will do so again.
-            await anyio.sleep_forever()
+            # The body gave this call up, by a timeout of its own or by leaving its stream, and will do so again; if it
+            # does not, and has received nothing, the call is carried out.
+            await anyio.sleep(
+                math.inf if answer and relay is not None else record.ended_at - record.queued_at + GIVEN_UP_GRACE_S
+            )
+            return None
         if record.error is not None:
             raise recorded_error(record.engine, record.error)
         usage = Usage(record.input_tokens, record.cached_tokens, record.output_tokens)

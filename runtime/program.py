@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from ..budgets.usage import Usage
 from ..encoding import Json, decode, encode
-from ..errors import ProgramError, ProgramStoppedError
+from ..errors import FairleadError, ProgramError, ProgramStoppedError
 from ..graphs.compose import NodeNames, compose
 from ..graphs.declare import Workflow
 from ..graphs.graph import Graph
@@ -73,6 +73,8 @@ class Program:
         if record.state == ProgramState.FAILED:
             drop_last_failures(self._effects.get("", []))
         self._seq = history.last_seq if history else 0
+        self._cut: list[Program] = []
+        """Child programs that were cut off, by the end of a step or with this program."""
         self._stopping = False
         self._scope: anyio.CancelScope | None = None
         self._cancel_reason: str | None = None
@@ -98,7 +100,8 @@ class Program:
     @property
     def stopping(self) -> bool:
         """Whether the program is being stopped: what is cut off now has not ended by its own will."""
-        return self._stopping or (self.parent is not None and self.parent.stopping)
+        cut = self._scope is not None and self._scope.cancel_called
+        return self._stopping or cut or (self.parent is not None and self.parent.stopping)
 
     def now(self) -> float:
         return self.services.clock.now()
@@ -212,6 +215,7 @@ class Program:
                 await child.run()
         except anyio.get_cancelled_exc_class():
             self.receipt.programs.append(child.id)
+            self._cut.append(child)
             self.note_step(place, StepState.CANCELLED, 1)
             raise
         if child.suspended is not None:
@@ -232,6 +236,11 @@ class Program:
             self._stopping = True
             if self._scope is not None:
                 self._scope.cancel()
+
+    def refuse(self, error: FairleadError) -> None:
+        """End without having run; nothing is recorded."""
+        self.error = error
+        self.ended.set()
 
     def stop(self) -> None:
         """Note that what is cut off from now on is cut off because the program fails."""
@@ -364,6 +373,8 @@ class Program:
         if state is not before and state not in NEXT[before]:
             raise AssertionError(f"program {self.id} cannot go from {before} to {state}")
         over = state in ENDED or state is ProgramState.WAITING
+        for child in self._cut if state in ENDED else ():
+            child.end_with_parent()
         self.record = replace(
             self.record, state=state, waiting_for=waiting_for,
             result=result.decode() if result is not None else None,
@@ -373,12 +384,17 @@ class Program:
         )  # fmt: skip
         self.journal.append(self.record, self.event(kind, None, **told))
 
+    def end_with_parent(self) -> None:
+        """Note that a program that was cut off will not be gone on with: its parent has ended, or is being stopped."""
+        if self.record.state not in ENDED:
+            facts: dict[str, Json] = {"kind": "cancelled", "message": "stopped together with the program that started it"}
+            self._reached(ProgramState.CANCELLED, "program.cancelled", {"reason": facts["message"]}, error=facts)
+
     def _cut_off(self) -> None:
         """Cancelled from outside: with its parent, or because the process stops (then it stays `running`, without an
         owner, and can be resumed)."""
         if self.parent is not None and self.parent.stopping:
-            facts: dict[str, Json] = {"kind": "cancelled", "message": "stopped together with the program that started it"}
-            self._reached(ProgramState.CANCELLED, "program.cancelled", {"reason": facts["message"]}, error=facts)
+            self.end_with_parent()
             return
         self.record = replace(self.record, owner=None, owner_seen_at=None)
         self.journal.append(self.record, self.event("program.parked", None))

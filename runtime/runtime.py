@@ -114,7 +114,7 @@ class Runtime:
         if self._engine is None:
             from .engines.embedded.engine import EmbeddedEngine
 
-            return EmbeddedEngine()
+            return EmbeddedEngine(model=self._model) if self._model else EmbeddedEngine()
         if isinstance(self._engine, str):
             from .engines.http import HttpEngine
 
@@ -144,7 +144,7 @@ class Runtime:
         """Start a workflow with JSON arguments and return at once; `outcome` waits for it.
 
         Raises `InputError` or `DeclarationError`, naming the parameter at fault, before anything runs. `options` are kept
-        with the program for those who resume it.
+        with the program for those who resume it. With a `program_id` that exists already, `outcome` raises `ConflictError`.
         """
         checked = workflow.signature.read_json(dict(arguments or {}))
         return self._begin(workflow, checked, program_id=program_id, tenant=tenant, options=options)
@@ -166,13 +166,27 @@ class Runtime:
         )  # fmt: skip
         if record.id in self._programs:
             raise ConflictError(f"program {record.id} runs already")
-        self.journal.append(record)
-        return self._launch(Program(self._services, workflow, record, graph=graph))
+        program = Program(self._services, workflow, record, graph=graph)
+        if program_id is None:
+            self.journal.append(record)
+            return self._launch(program)
+        self._programs[record.id] = program
+        self._tasks.start_soon(self._run_if_new, program)
+        return program
 
     def _launch(self, program: Program) -> Program:
         self._programs[program.id] = program
         self._tasks.start_soon(self._run, program)
         return program
+
+    async def _run_if_new(self, program: Program) -> None:
+        """Run a program whose id was chosen by the caller, unless there is one of that id already."""
+        if await self.journal.history(program.id) is None:
+            self.journal.append(program.record)
+            await self._run(program)
+            return
+        del self._programs[program.id]
+        program.refuse(ConflictError(f"there is a program {program.id} already", hint="choose another id, or resume that one"))
 
     async def _run(self, program: Program) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from ..encoding import Json, decode, digest, encode
+from ..encoding import Json, decode, digest, encode, printable
 from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError, StepFailedError, StepTimeoutError
 from ..graphs.declare import Step
 from .body import Body, StepContext, Suspend
@@ -240,8 +240,8 @@ def brief(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, FairleadError):
-        return error.message
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return printable(error.message)
+    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def _step_failure_in(error: BaseException | None) -> StepFailedError | None:

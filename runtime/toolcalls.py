@@ -9,11 +9,12 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from ..encoding import Json, digest, encode
+from ..encoding import Json, digest, encode, printable
 from ..errors import FairleadError, ToolError
 from ..tools.calling import ToolContext
 from ..tools.declare import Tool
 from .body import Suspend, lend_thread
+from .calls import GIVEN_UP_GRACE_S
 from .replay import Issued
 from .store.records import ToolCallRecord
 
@@ -77,8 +78,8 @@ class ToolCaller:
         if recorded.state == "failed":
             raise ToolError(_message(recorded.error))
         if recorded.state == "cancelled":
-            # The body gave this call up by a timeout of its own, and will do so again.
-            await anyio.sleep_forever()
+            # The body gave this call up by a timeout of its own, and will do so again; if not, its outcome is unknown.
+            await anyio.sleep((recorded.ended_at or recorded.started_at) - recorded.started_at + GIVEN_UP_GRACE_S)
         if recorded.idempotency != "unsafe":
             return None
         about = f"{recorded.node}:{recorded.attempt}:{recorded.ordinal}"
@@ -209,8 +210,8 @@ def _brief(error: Exception, tool: Tool[..., Any]) -> str:
     if isinstance(error, TimeoutError) and tool.settings.timeout is not None and not str(error):
         return f"no result within {tool.settings.timeout:g} s"
     if isinstance(error, FairleadError):
-        return error.message
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return printable(error.message)
+    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
 
 def _message(error: str | None) -> str:

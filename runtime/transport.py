@@ -95,6 +95,7 @@ class _CallStream(httpx2.AsyncByteStream):
     async def start(self) -> Head | Answer:
         """Status and headers once they are there; a whole answer if it is a refusal. Raises what `perform` raises."""
         issued = self._services.calls.issue(self._body, self._call)
+        self._body.streams.add(self._scope)
         self._body.tasks.start_soon(self._run, issued)
         try:
             await self._headed.wait()
@@ -121,6 +122,7 @@ class _CallStream(httpx2.AsyncByteStream):
                 self._head = self._head or error
             finally:
                 self._headed.set()
+                self._body.streams.discard(self._scope)
 
     async def _relay(self, head: Head, chunk: bytes) -> None:
         if self._head is None:

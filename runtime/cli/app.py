@@ -263,3 +263,34 @@ def prune_runs(
     from .runs import prune_programs
 
     return prune_programs(existing_database(db), older_than, yes=yes)
+
+
+@command(app, "engine")
+def serve_embedded_engine(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8077,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    model: Annotated[str, typer.Option("--model", help="Name of the model it claims to serve.")] = "fairlead-embedded",
+    profile: Annotated[str, typer.Option("--profile", help="Model and machine whose times it copies: demo, 8b-a100, 70b-tp4-a100, 8b-h100.")] = "demo",
+    speed: Annotated[float, typer.Option("--speed", metavar="X", help="Times faster than real; inf answers at once.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Varies what it says.")] = 0,
+    script: Annotated[Optional[str], typer.Option("--script", metavar="FILE", help="File that dictates its replies.")] = None,  # noqa: UP045
+    kv_tokens: Annotated[Optional[int], typer.Option("--kv-tokens", min=16, help="Size of its KV cache, instead of the profile's.")] = None,  # noqa: UP045, E501
+    priority: Annotated[bool, typer.Option("--priority", help="Obey the `priority` of requests, lower first.")] = False,
+    requests: Annotated[Optional[str], typer.Option("--requests", metavar="FILE", help="Log the digest of every request, here and at /requests.")] = None,  # noqa: UP045, E501
+    api_key_env: Annotated[Optional[str], typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the key that clients must send.")] = None,  # noqa: UP045, E501
+    debug: Debug = False,
+) -> int:
+    """Serve the embedded engine over HTTP, as vLLM would serve a model. It is not a language model."""
+    from .serving import Serving, serve_engine
+
+    return serve_engine(Serving(host, port, model, profile, speed, seed, script, kv_tokens, priority, requests, api_key_env))
+
+
+@command(app, "doctor")
+def examine_installation(db: Db = None, engine: Engine = None, model: Model = None, api_key_env: ApiKeyEnv = None, as_json: AsJson = False, debug: Debug = False) -> int:
+    """Look at Python, packages, database and engine, and say what is broken. Changes nothing."""
+    from .doctor import examine
+    from .inputs import database
+    from .settings import EngineSettings
+
+    return examine(database(db), EngineSettings(engine, model, api_key_env), json_wanted=as_json)

@@ -34,6 +34,11 @@ def decode(data: bytes | str) -> Json:
     return value
 
 
+def printable(text: str) -> str:
+    """Text that UTF-8 can hold: lone surrogates (from file names that are no UTF-8) are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def digest(*parts: bytes) -> str:
     """A 128-bit BLAKE2b digest of the parts (each length-prefixed), in 32 hexadecimal digits."""
     state = hashlib.blake2b(digest_size=16)
