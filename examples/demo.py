@@ -148,18 +148,19 @@ def summary(before: History, after: History, requests: int, seconds: float) -> s
     replayed = sum(call.node not in finished for call in before.calls)
     steps = sum(step.state == "succeeded" and step.kind == "step" for step in after.steps)
     cut_off = requests - len(after.calls)
+    fairlead = ".venv/bin/fairlead" if (ROOT / ".venv/bin/fairlead").exists() else "fairlead"
     return f"""
   {steps} steps, {len(after.calls)} turns, {finished_tools(after)} tool calls in {seconds:.0f} s
   {used[0]:,} tokens in ({used[1]:,} of them from the engine's prefix cache), {used[2]:,} tokens out
-  {len(before.calls)} turns ({spared[0] + spared[2]:,} tokens) were not paid twice, {replayed} of them in reviews that were unfinished
+  {len(before.calls)} turns ({spared[0] + spared[2]:,} tokens) were not paid twice, {replayed} of them in unfinished steps
   {requests} requests reached the engine: {cut_off} were under way when the process was killed
 
   report    {REPORT}   (its findings are real; the words are those of the embedded engine, no language model)
   database  {DATABASE}
 
-  next      fairlead runs show {after.program.id} --db {DATABASE}
-            fairlead run examples/quickstart.py:quickstart --input '{{"folder": "docs"}}'
-            fairlead run {WORKFLOW} --engine URL --model NAME
+  next      {fairlead} runs show {after.program.id} --db {DATABASE}
+            {fairlead} run examples/quickstart.py:quickstart --input '{{"folder": "docs"}}'
+            {fairlead} run {WORKFLOW} --engine URL --model NAME
             docs/writing-workflows.md
 """
 

@@ -40,7 +40,7 @@ HITS_MAX = 20
 HISTORY_DELAY_S = 1.5
 """Git on a local disk answers at once; a code host's API takes seconds. The pause stands in for that."""
 SKIPPED = {"__pycache__", "build", "dist", "node_modules", "site-packages", "venv"}
-RULES = "F,E9,B,BLE,C90,ERA,PERF,PLR09,RUF1,S,SIM,TRY"
+RULES = "F,E7,E9,B,BLE,C90,ERA,PERF,PLR09,RUF1,S,SIM,TRY"
 """What ruff looks for; asserts (S101) and long messages (TRY003) are not worth a remark."""
 
 

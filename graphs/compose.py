@@ -65,8 +65,9 @@ class Composer:
         over, rest = map_parameters(step)
         templates = self._templates(rest, args, kwargs)
         listed = Parameter(over.place, list[over.annotation], over.name)  # type: ignore[name-defined]  # a run-time type
-        _check_elements(over, items)
+        check_elements(over, items)
         template = template_of(listed, items, self)
+        _check_unguarded(self, template, over.place, self._guards)
         work = MapWork(step, over.name, template, templates)
         result = Border(step.signature.result.place, list[step.signature.result.annotation])  # type: ignore[name-defined]
         return self._add(step.name, work, [template, *templates.values()], result, step)
@@ -77,6 +78,7 @@ class Composer:
         if isinstance(template, Constant):
             raise DeclarationError("when(): the condition is known while composing", hint="use a plain `if`")
         assert isinstance(template, Ref)
+        _check_unguarded(self, template, parameter.place, self._guards)
         taken, taken_type = self._way(then, Guard(template.node, True))
         left, left_type = self._way(otherwise, Guard(template.node, False)) if otherwise else (Constant(b"null"), type(None))
         work = SelectWork(template.node, taken, left)
@@ -88,6 +90,7 @@ class Composer:
         check_loop(body, until, limit)
         first, rest = map_parameters(body)
         template = template_of(first, start, self)
+        _check_unguarded(self, template, first.place, self._guards)
         others = self._templates(rest, args, {})
         work = LoopWork(body, until, template, others, limit)
         return self._add(body.name, work, [template, *others.values()], body.signature.result, body)
@@ -188,15 +191,19 @@ def check_loop(body: Step[..., Any], until: Step[..., Any], limit: object) -> No
         raise DeclarationError(f"step {until.name!r}: the test of a loop must give bool")
 
 
-def _check_elements(over: Parameter, items: object) -> None:
-    if isinstance(items, Handle):
-        given = items.result_border.annotation
-        if not assignable(given, list[over.annotation]) or given in (str, bytes, int, float, bool):  # type: ignore[name-defined]
-            raise DeclarationError(f"{over.place} is mapped over a list, but {items.node!r} gives {type_name(given)}")
-        if not assignable(element_of(given), over.annotation):
-            raise DeclarationError(
-                f"{over.place} expects {type_name(over.annotation)}, but the elements are {type_name(element_of(given))}"
-            )
+def check_elements(over: Parameter, items: object) -> None:
+    """Raise `DeclarationError` for a map over something that is no list, or whose elements do not fit the parameter."""
+    if not isinstance(items, Handle):
+        for item in items if isinstance(items, list | tuple) else ():
+            if not isinstance(item, Handle):
+                over.constant(item)
+        return
+    given = items.result_border.annotation
+    element = element_of(given)
+    if element is Any and not assignable(given, list[Any]):
+        raise DeclarationError(f"{over.place} is mapped over a list, but {items.node!r} gives {type_name(given)}")
+    if not assignable(element, over.annotation):
+        raise DeclarationError(f"{over.place} expects {type_name(over.annotation)}, but the elements are {type_name(element)}")
 
 
 def _check_unguarded(composer: Composer, template: Template, place: str, guards: tuple[Guard, ...]) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 from typing_extensions import TypedDict
 
 from ..errors import DeclarationError
-from ..signature import Signature, check_plain_function, checked_name
+from ..signature import Signature, check_plain_function, checked_name, type_name
 from .building import builder_for
 from .handle import Handle
 from .options import Cache, Idempotency, Retry, StepOptions, Timeout, retry_of, timeout_of
+from .typing import assignable
 from .version import version_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ def _apply(options: StepOptions, settings: StepSettings) -> StepOptions:
         raise DeclarationError(f"unknown step option: {error}") from error
 
 
+def _check_same(place: str, given: object, wanted: object) -> None:
+    if not assignable(given, wanted):
+        raise DeclarationError(f"{place} is {type_name(wanted)} where {type_name(given)} is given")
+
+
 class Step(Generic[P, R]):
     """A declared step. Calling it inside a workflow makes a node and gives the handle of its result.
 
@@ -88,21 +94,27 @@ class Step(Generic[P, R]):
         """The same step with other options, for one use: `fetch.options(retry=5, key="main")(url)`."""
         return Step(self.function, self.name, _apply(self.settings, settings), self.signature)
 
-    def check(self) -> None:
-        """Raise `DeclarationError` if this step cannot be part of a graph."""
+    def check(self, fallback_of: tuple[str, ...] = ()) -> None:
+        """Raise `DeclarationError` if this step cannot be part of a graph. `fallback_of` names the steps it stands in for."""
+        if self.name in fallback_of:
+            raise DeclarationError(f"step {self.name!r} falls back on itself: {' -> '.join((*fallback_of, self.name))}")
         self.signature.check()
         fallback = self.settings.fallback
         if fallback is None:
             return
         if not isinstance(fallback, Step):
             raise DeclarationError(f"step {self.name!r}: its fallback must be a step, not {type(fallback).__name__}")
+        fallback.check((*fallback_of, self.name))
         ours, theirs = self.signature.parameters, fallback.signature.parameters
-        for name in ours:
+        place = f"step {self.name!r}: its fallback {fallback.name!r}"
+        for name, parameter in ours.items():
             if name not in theirs:
-                raise DeclarationError(f"step {self.name!r}: its fallback {fallback.name!r} has no parameter {name!r}")
+                raise DeclarationError(f"{place} has no parameter {name!r}")
+            _check_same(f"{place}, parameter {name!r}", parameter.annotation, theirs[name].annotation)
+        _check_same(f"{place}, result", fallback.signature.result.annotation, self.signature.result.annotation)
         for name, parameter in theirs.items():
             if parameter.required and name not in ours:
-                raise DeclarationError(f"step {self.name!r}: its fallback {fallback.name!r} needs {name!r} as well")
+                raise DeclarationError(f"{place} needs {name!r} as well")
 
     @cached_property
     def version(self) -> str:

@@ -166,7 +166,9 @@ def _without_elements(drawing: Drawing) -> Drawing:
     """The drawing without elements and rounds; what they added hangs on their map or loop."""
     containers = {spot.id for spot in drawing.spots if spot.kind in ("map", "loop")}
     stands_for = {spot.id: spot.parent for spot in drawing.spots if spot.parent in containers}
-    counts = Counter(spot.parent for spot in drawing.spots if spot.parent in containers and "?" not in spot.id.rpartition(")")[2])
+    counts = Counter(
+        spot.parent for spot in drawing.spots if spot.parent in containers and "?" not in spot.id.rpartition(")")[2]
+    )
     return _renamed(drawing, {node: parent for node, parent in stands_for.items() if parent is not None}, counts)
 
 
@@ -209,7 +211,9 @@ def _joined(drawing: Drawing, groups: Sequence[Sequence[Spot]]) -> Drawing:
     """The drawing with each group as its first node."""
     first = {group[0].id: group for group in groups}
     spots = [
-        replace(spot, label=_family(spot), count=sum(one.count for one in first[spot.id]), state=_state_of(first[spot.id])) if spot.id in first else spot
+        replace(spot, label=_family(spot), count=sum(one.count for one in first[spot.id]), state=_state_of(first[spot.id]))
+        if spot.id in first
+        else spot
         for spot in drawing.spots
     ]
     stands_for = {spot.id: group[0].id for group in groups for spot in group[1:]}
@@ -438,7 +442,9 @@ def _order(layers: list[list[_Item]]) -> None:
         for layer in sequence:
             place = {id(item): index for one in layers for index, item in enumerate(one)}
             mean = {
-                id(item): sum(place[id(other)] for other in neighbours(item)) / len(neighbours(item)) if neighbours(item) else place[id(item)]
+                id(item): sum(place[id(other)] for other in neighbours(item)) / len(neighbours(item))
+                if neighbours(item)
+                else place[id(item)]
                 for item in layer
             }
             layer.sort(key=lambda item: mean[id(item)])
@@ -454,7 +460,10 @@ def _after(item: _Item) -> list[_Item]:
 
 def _spread(layer: list[_Item], neighbours: Callable[[_Item], list[_Item]]) -> None:
     """Move the items of a layer towards the middle of their neighbours, in order and without touching."""
-    wanted = [sum(other.centre for other in neighbours(item)) / len(neighbours(item)) if neighbours(item) else item.centre for item in layer]
+    wanted = [
+        sum(other.centre for other in neighbours(item)) / len(neighbours(item)) if neighbours(item) else item.centre
+        for item in layer
+    ]
     placed: list[float] = []
     for index, item in enumerate(layer):
         least = placed[-1] + (layer[index - 1].width + item.width) / 2 + _GAP if placed else wanted[0]

@@ -113,6 +113,10 @@ class StepOptions:
     """Handles to wait for without taking their values."""
 
     def __post_init__(self) -> None:
+        for name, kinds in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise DeclarationError(f"step option {name}={value!r} is of the wrong type")
         if self.idempotency not in IDEMPOTENCY:
             raise DeclarationError(f"idempotency {self.idempotency!r} is unknown", hint=f"one of {', '.join(IDEMPOTENCY)}")
         if self.key is not None and (not _KEY.fullmatch(self.key) or self.key.isdigit()):
@@ -125,6 +129,18 @@ class StepOptions:
             raise DeclarationError(f"estimate={self.estimate}: an expected duration cannot be negative")
         if self.cache is not None and self.idempotency == "unsafe":
             raise DeclarationError("an unsafe step cannot be cached: its effect would be left out")
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "retry": (Retry,),
+    "timeout": (Timeout,),
+    "cache": (Cache, type(None)),
+    "limit": (int, type(None)),
+    "key": (str, type(None)),
+    "estimate": (int, float),
+    "idempotency": (str,),
+    "after": (tuple,),
+}
 
 
 def retry_of(value: Retry | int | None) -> Retry:

@@ -10,29 +10,35 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 
 def version_of(function: Callable[..., object]) -> str:
     """Digest (16 hexadecimal digits) of a function and of every declared thing that it reaches by name."""
+    functions, facts = _reachable(function)
     state = hashlib.blake2b(digest_size=8)
-    for reached in sorted(_reachable(function), key=lambda item: (item.__module__, item.__qualname__)):
+    for reached in sorted(functions, key=lambda item: (item.__module__, item.__qualname__)):
         state.update(f"{reached.__qualname__}\n{_shape(reached)}\n".encode())
+    for fact in sorted(facts):
+        state.update(fact.encode())
     return state.hexdigest()
 
 
-def _reachable(function: Callable[..., object]) -> set[FunctionType]:
-    """The function and, transitively, the functions of the steps, tools and workflows named in its code."""
-    found: set[FunctionType] = set()
+def _reachable(function: Callable[..., object]) -> tuple[set[FunctionType], set[str]]:
+    """The function and, transitively, the functions of the steps, tools and workflows named in its code; and what agents
+    named there are made of."""
+    functions: set[FunctionType] = set()
+    facts: set[str] = set()
     todo: list[object] = [function]
     while todo:
         item = todo.pop()
-        if not isinstance(item, FunctionType) or item in found:
-            continue
-        found.add(item)
-        for value in _named_values(item):
-            todo.extend(_declared(value))
-    return found
+        if isinstance(item, FunctionType):
+            if item not in functions:
+                functions.add(item)
+                for value in _named_values(item):
+                    todo.extend(_declared(value))
+                    facts.add(getattr(value, "__fairlead_facts__", ""))
+    return functions, facts
 
 
 def _declared(value: object) -> list[object]:
@@ -46,15 +52,24 @@ def _declared(value: object) -> list[object]:
 
 
 def _named_values(function: FunctionType) -> Iterator[object]:
-    closure = inspect.getclosurevars(function)
-    yield from closure.nonlocals.values()
+    """What the names in a function's code stand for, also through a module (`parts.fetch`), as far as it is declared."""
+    for value in inspect.getclosurevars(function).nonlocals.values():
+        yield from _items(value)
     for code in _codes(function.__code__):
         for name in code.co_names:
             value = function.__globals__.get(name)
-            if isinstance(value, list | tuple):
-                yield from value
-            elif value is not None:
-                yield value
+            if isinstance(value, ModuleType):
+                for inner in code.co_names:
+                    yield from _items(vars(value).get(inner))
+            else:
+                yield from _items(value)
+
+
+def _items(value: object) -> Iterator[object]:
+    """The values that come from Fairlead, alone or in a list: others may do anything when looked at."""
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if type(item).__module__.startswith("fairlead."):
+            yield item
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

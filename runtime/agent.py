@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
@@ -13,7 +14,7 @@ from ..budgets.usage import Usage
 from ..encoding import Json, encode
 from ..errors import ConfigurationError, DeclarationError, EngineError, InputError, ProgramError, ToolError
 from ..memory.conversation import Conversation
-from ..signature import Border
+from ..signature import Border, type_name
 from ..tools.declare import Tool
 from .body import Body, Entry, running_body
 from .calls import ModelCall
@@ -123,6 +124,12 @@ class Agent(Generic[T]):
         self.model = model
         self.max_turns = max_turns
         self.settings = dict(settings or {})
+
+    @property
+    def __fairlead_facts__(self) -> str:
+        """What counts for the version of a workflow that names this agent, besides its tools."""
+        facts = [self.instructions, list(self.tools), type_name(self.output.annotation), self.model, self.max_turns, self.settings]
+        return json.dumps(facts, sort_keys=True, default=str)
 
     async def run(self, task: str | Sequence[Json], *, watcher: Watcher | None = None) -> AgentResult[T]:
         """Work on a task (a user message, or a list of chat messages) until there is an answer.

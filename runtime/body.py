@@ -8,13 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 
 import anyio
-from anyio.abc import TaskGroup
 from pydantic_core import from_json
 
 from ..encoding import digest, encode
@@ -22,6 +20,7 @@ from ..errors import DeclarationError, DivergentReplayError, FairleadError, Prog
 from ..graphs.building import current_builder
 from ..memory.conversation import Conversation
 from ..tools.calling import current_runner
+from .nursery import Nursery
 from .replay import Effects, Issued, Recorded
 from .store.records import CallRecord, ObservationRecord, StepRecord, ToolCallRecord
 
@@ -49,12 +48,12 @@ class Suspend(BaseException):
 class Body:
     """See the module. Methods belong to the event loop's thread, except where they say otherwise."""
 
-    def __init__(self, program: Program, node: str, attempt: int, tasks: TaskGroup) -> None:
+    def __init__(self, program: Program, node: str, attempt: int) -> None:
         self.program = program
         self.node = node
         """The node that runs; empty for the body of the workflow itself."""
         self.attempt = attempt
-        self.tasks = tasks
+        self.tasks = Nursery(program.tasks)
         self.parent = current_body.get()
         """The body in which this one was started; None for the outermost."""
         self.closed = False
@@ -82,12 +81,38 @@ class Body:
     def where(self) -> str:
         return f"step {self.node!r}" if self.node else f"workflow {self.program.workflow.name!r}"
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Make this the body that clients, tools and steps find themselves in."""
+    async def live(self, run: Callable[[], Awaitable[T]]) -> T:
+        """Run the code of the body, and everything it starts, to the end; gives what the code returns.
+
+        Clients, tools and steps find this body while the code runs. Raises what the code raises (a `Suspend` also out of
+        groups), and what it did not notice: its fault, the error of a node it added, what a replay left out.
+        """
+        try:
+            try:
+                value = await self._entered(run)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:
+                failure = suspension_in(error) or self.fault or error
+                if not isinstance(failure, Suspend):
+                    if not self.node:
+                        self.program.stop()
+                    self.tasks.cancel()
+                await self.tasks.drained()
+                raise failure from failure.__cause__
+            await self.tasks.drained()
+        except anyio.get_cancelled_exc_class():
+            await self.tasks.cancelled()
+            raise
+        finally:
+            self.closed = True
+        self._ended()
+        return value
+
+    async def _entered(self, run: Callable[[], Awaitable[T]]) -> T:
         tokens = current_body.set(self), current_builder.set(self.growing), current_runner.set(self.tools)
         try:
-            yield
+            return await run()
         finally:
             for scope in list(self.streams):
                 scope.cancel()
@@ -95,11 +120,7 @@ class Body:
             current_builder.reset(tokens[1])
             current_runner.reset(tokens[2])
 
-    def ended(self) -> None:
-        """Note that the body has returned and that everything it started has ended.
-
-        Raises what it did not notice: its fault, the error of a node it added, a `DivergentReplayError` for what it left out.
-        """
+    def _ended(self) -> None:
         self.lives_on()
         failure = self.fault or self.growing.unhandled()
         if failure is not None:
@@ -211,6 +232,18 @@ def recorded_effect(entry: Entry) -> Recorded[Entry]:
 
 def call_label(endpoint: str, model: str, asked: str) -> str:
     return f"call {endpoint} to model {model!r}, request {asked[:12]}"
+
+
+def suspension_in(error: BaseException) -> Suspend | None:
+    """The `Suspend` in an error, also inside a group that a task group of the body made of it."""
+    if isinstance(error, Suspend):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            found = suspension_in(inner)
+            if found is not None:
+                return found
+    return None
 
 
 class StepContext:

@@ -11,7 +11,7 @@ import anyio.from_thread
 
 from ..encoding import digest
 from ..errors import DeclarationError, FairleadError
-from ..graphs.compose import check_loop, map_parameters
+from ..graphs.compose import check_elements, check_loop, map_parameters
 from ..graphs.declare import Step, Workflow
 from ..graphs.graph import LoopWork, MapWork, Node, StepWork, Work, WorkflowWork, needs_of
 from ..graphs.handle import Handle, Template, describe, template_of
@@ -60,6 +60,7 @@ class Grower:
         step.check()
         over, rest = map_parameters(step)
         templates = self._templates(rest, args, kwargs)
+        check_elements(over, items)
         given = items if isinstance(items, Handle) else list(items)  # type: ignore[call-overload]  # any iterable
         listed = Parameter(over.place, list[over.annotation], over.name)  # type: ignore[name-defined]  # a run-time type
         template = template_of(listed, given, self)

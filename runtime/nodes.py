@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
@@ -61,6 +62,8 @@ class _GraphRun:
                     tasks.cancel_scope.cancel()
                 return
             self.ready.ended(node)
+            # A chain of steps that never wait must not keep the loop from everybody else.
+            await asyncio.sleep(0)
             node = self.ready.take()
             self.start(tasks)
 

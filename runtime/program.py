@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from .recorded import drop_last_failures, effects_of, failed_node
 from .replay import Recorded
 from .reports import Counts, Receipt
 from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
-from .steps import Place, error_facts, recorded_failure, suspension_in
+from .steps import Place, error_facts, recorded_failure
 from .store.records import CallRecord, EventRecord, History, ProgramRecord, StepRecord
 from .toolcalls import ToolCaller
 
@@ -75,6 +76,8 @@ class Program:
         self._seq = history.last_seq if history else 0
         self._cut: list[Program] = []
         """Child programs that were cut off, by the end of a step or with this program."""
+        self.tasks: TaskGroup
+        """Everything that the program has going on; there while it runs."""
         self._stopping = False
         self._scope: anyio.CancelScope | None = None
         self._cancel_reason: str | None = None
@@ -156,44 +159,37 @@ class Program:
         raise _Stopped(ProgramState.TIMED_OUT, f"the program took more than {timeout:g} s")
 
     async def _execute(self) -> bytes:
-        arguments = {name: encode(value) for name, value in _json_object(self.record.input).items()}
-        try:
-            if self.workflow.composes:
-                if self.graph.output is None:
-                    self.graph = compose(self.workflow, arguments)
-                return await run_graph(self, self.graph)
-            return await self._run_async(arguments)
-        except anyio.get_cancelled_exc_class():
-            self._stopping = True
-            raise
-
-    async def _run_async(self, arguments: dict[str, bytes]) -> bytes:
+        """The result, from within the task group of everything that the program starts."""
         failure: BaseException | None = None
-        value: object = None
-        async with anyio.create_task_group() as tasks:
-            body = self.body("", 1, tasks)
+        result = b""
+        async with anyio.create_task_group() as self.tasks:
             try:
-                value = await self._call_workflow(body, arguments)
+                result = await self._result()
             except anyio.get_cancelled_exc_class():
                 self._stopping = True
                 raise
-            except BaseException as error:
-                failure = suspension_in(error) or body.fault or error
-            if failure is not None and not isinstance(failure, Suspend):
-                self.stop()
-                tasks.cancel_scope.cancel()
+            except BaseException as error:  # raised outside of the group, which would wrap it
+                failure = error
         if failure is not None:
             raise failure
-        body.ended()
-        return self.workflow.signature.result.write(value)
+        return result
 
-    async def _call_workflow(self, body: Body, arguments: dict[str, bytes]) -> object:
+    async def _result(self) -> bytes:
+        arguments = {name: encode(value) for name, value in _json_object(self.record.input).items()}
+        if not self.workflow.composes:
+            return await self._run_async(arguments)
+        if self.graph.output is None:
+            self.graph = compose(self.workflow, arguments)
+        return await run_graph(self, self.graph)
+
+    async def _run_async(self, arguments: dict[str, bytes]) -> bytes:
+        """The result of an `async def` workflow, whose body is run with its arguments read and its injections filled in."""
         signature = self.workflow.signature
         values = {name: signature.parameters[name].read(data) for name, data in arguments.items()}
         for name, what in signature.injections.items():
             values[name] = self.services.inject(what)
-        with body.entered():
-            return await self.workflow.function(**values)
+        value = await self.body("", 1).live(functools.partial(self.workflow.function, **values))
+        return signature.result.write(value)
 
     async def run_child(self, place: Place, workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> bytes:
         """The result of a sub-workflow, run as a child program that is charged to the same root."""
@@ -246,9 +242,9 @@ class Program:
         """Note that what is cut off from now on is cut off because the program fails."""
         self._stopping = True
 
-    def body(self, node: str, attempt: int, tasks: TaskGroup) -> Body:
+    def body(self, node: str, attempt: int) -> Body:
         """A body of this program, ready to run."""
-        body = Body(self, node, attempt, tasks)
+        body = Body(self, node, attempt)
         body.growing = Grower(body)
         body.tools = ToolCaller(body)
         return body

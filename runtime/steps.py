@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import anyio.to_thread
 from ..encoding import Json, decode, digest, encode, printable
 from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError, StepFailedError, StepTimeoutError
 from ..graphs.declare import Step
+from ..graphs.options import Timeout
 from .body import Body, StepContext, Suspend
 from .states import StepState
 from .store.records import CachedRecord, StepRecord
@@ -176,63 +176,39 @@ async def _fallback(program: Program, place: Place, fallback: Step[..., Any], ar
 
 
 async def _attempt(program: Program, node: str, step: Step[..., Any], arguments: Mapping[str, bytes], attempt: int) -> bytes:
-    """One attempt, within its timeouts, with everything the body starts inside one task group."""
+    """One attempt, within its timeouts."""
+    body = program.body(node, attempt)
+    body.in_thread = not step.is_async
     timeout = step.settings.timeout
-    failure: BaseException | None = None
-    value: object = None
-    body: Body | None = None
-    with ExitStack() as limits:
-        hard = limits.enter_context(anyio.CancelScope(deadline=_deadline(timeout.hard))) if timeout.hard else None
-        idle = limits.enter_context(anyio.CancelScope(deadline=_deadline(timeout.idle))) if timeout.idle else None
-        async with anyio.create_task_group() as tasks:
-            body = program.body(node, attempt, tasks)
-            body.idle_scope, body.idle_limit = idle, timeout.idle
-            body.in_thread = not step.is_async
-            try:
-                value = await call_in_body(body, step, arguments)
-                failure = body.fault
-            except anyio.get_cancelled_exc_class():
-                raise
-            except BaseException as error:
-                failure = suspension_in(error) or body.fault or error
-            if failure is not None and not isinstance(failure, Suspend):
-                tasks.cancel_scope.cancel()
-    if body is not None:
-        body.closed = True
-    for scope, limit, seconds in ((hard, "hard", timeout.hard), (idle, "idle", timeout.idle)):
-        if scope is not None and scope.cancelled_caught:
-            raise StepTimeoutError(node, limit, seconds or 0)
-    assert body is not None
-    if failure is not None:
-        raise failure
-    body.ended()
+    if timeout.hard is None and timeout.idle is None:
+        value = await body.live(functools.partial(_call, body, step, arguments))
+    else:
+        value = await _within(timeout, body, functools.partial(_call, body, step, arguments))
     return step.signature.result.write(value)
 
 
-async def call_in_body(body: Body, step: Step[..., Any], arguments: Mapping[str, bytes]) -> object:
+async def _within(timeout: Timeout, body: Body, call: Callable[[], Awaitable[object]]) -> object:
+    with (
+        anyio.CancelScope(deadline=_deadline(timeout.hard)) as hard,
+        anyio.CancelScope(deadline=_deadline(timeout.idle)) as idle,
+    ):
+        body.idle_scope, body.idle_limit = idle, timeout.idle
+        return await body.live(call)
+    limit, seconds = ("hard", timeout.hard) if hard.cancelled_caught else ("idle", timeout.idle)
+    raise StepTimeoutError(body.node, limit, seconds or 0)
+
+
+async def _call(body: Body, step: Step[..., Any], arguments: Mapping[str, bytes]) -> object:
     """Call the function of a step with its arguments read and its injections filled in."""
     signature = step.signature
     values = {name: signature.parameters[name].read(data) for name, data in arguments.items()}
     for name, what in signature.injections.items():
         values[name] = StepContext(body) if what == "StepContext" else body.program.services.inject(what)
-    with body.entered():
-        if step.is_async:
-            return await step.function(**values)
-        call = functools.partial(step.function, **values)
-        # A thread cannot be stopped: on cancellation it is left to end by itself, and its calls are refused.
-        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=body.program.services.threads)
-
-
-def suspension_in(error: BaseException) -> Suspend | None:
-    """The `Suspend` in an error, also inside a group that a task group of the body made of it."""
-    if isinstance(error, Suspend):
-        return error
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            found = suspension_in(inner)
-            if found is not None:
-                return found
-    return None
+    if step.is_async:
+        return await step.function(**values)
+    call = functools.partial(step.function, **values)
+    # A thread cannot be stopped: on cancellation it is left to end by itself, and its calls are refused.
+    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=body.program.services.threads)
 
 
 def brief(error: BaseException) -> str:

@@ -135,16 +135,14 @@ class ToolCaller:
                 else body.program.services.inject(what)
             )
         # What the tool itself asks for is filed under the call: when the call is answered from its record, so is all of it.
-        inner = call.inner = body.program.body(f"{body.path}:{call.issued.ordinal}", 1, body.tasks)
+        inner = call.inner = body.program.body(f"{body.path}:{call.issued.ordinal}", 1)
         inner.in_thread = not tool.is_async
-        with inner.entered():
-            if tool.is_async:
-                value: object = await tool.function(**values)
-            else:
-                function = functools.partial(tool.function, **values)
-                value = await anyio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=body.program.services.threads)
-        inner.ended()
-        return value
+        function = functools.partial(tool.function, **values)
+        if tool.is_async:
+            return await inner.live(function)
+        threads = body.program.services.threads
+        in_thread = functools.partial(anyio.to_thread.run_sync, function, abandon_on_cancel=True, limiter=threads)
+        return await inner.live(in_thread)
 
 
 class _Call:

@@ -116,6 +116,7 @@ class _CallStream(httpx2.AsyncByteStream):
                 self._failure = error
                 self._head = self._head or _refusal(error)
             except anyio.get_cancelled_exc_class():
+                self._receive.close()
                 raise
             except BaseException as error:
                 self._failure = error

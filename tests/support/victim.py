@@ -162,7 +162,6 @@ async def _carry_out(order: Order) -> None:
     async with Runtime(db=order.db, engine=order.engine) as runtime:
         known = await runtime.journal.history(order.program_id)
         if known is None:
-            program = runtime.start(everything, {"parts": PARTS}, program_id=order.program_id)
-        else:
-            program = await runtime.resume(order.program_id)
-        await runtime.outcome(program)
+            await runtime.outcome(runtime.start(everything, {"parts": PARTS}, program_id=order.program_id))
+        elif known.program.state != "succeeded":
+            await runtime.outcome(await runtime.resume(order.program_id))

@@ -369,7 +369,7 @@ def wrong_argument_of_a_workflow(text: str) -> object:
     return inner(3)  # type: ignore[arg-type]  # the mistake
 
 
-@mistake("step 'count'", "parameter 'text'", "int")
+@mistake("step 'count'", "parameter 'text'", "str", "got 1")
 def wrong_elements_of_a_map(text: str) -> object:
     return count.map([1, 2])  # type: ignore[list-item]  # the mistake
 
