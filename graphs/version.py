@@ -32,12 +32,11 @@ def _reachable(function: Callable[..., object]) -> tuple[set[FunctionType], set[
     todo: list[object] = [function]
     while todo:
         item = todo.pop()
-        if isinstance(item, FunctionType):
-            if item not in functions:
-                functions.add(item)
-                for value in _named_values(item):
-                    todo.extend(_declared(value))
-                    facts.add(getattr(value, "__fairlead_facts__", ""))
+        if isinstance(item, FunctionType) and item not in functions:
+            functions.add(item)
+            for value in _named_values(item):
+                todo.extend(_declared(value))
+                facts.add(getattr(value, "__fairlead_facts__", ""))
     return functions, facts
 
 

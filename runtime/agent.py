@@ -128,7 +128,8 @@ class Agent(Generic[T]):
     @property
     def __fairlead_facts__(self) -> str:
         """What counts for the version of a workflow that names this agent, besides its tools."""
-        facts = [self.instructions, list(self.tools), type_name(self.output.annotation), self.model, self.max_turns, self.settings]
+        output = type_name(self.output.annotation)
+        facts = [self.instructions, list(self.tools), output, self.model, self.max_turns, self.settings]
         return json.dumps(facts, sort_keys=True, default=str)
 
     async def run(self, task: str | Sequence[Json], *, watcher: Watcher | None = None) -> AgentResult[T]:

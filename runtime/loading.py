@@ -64,9 +64,11 @@ def _load_file(path: Path) -> ModuleType:
     _from_files.add(name)
     try:
         spec.loader.exec_module(module)
-    except FairleadError:
-        raise
-    except Exception as error:
+    except BaseException as error:
+        del sys.modules[name]
+        _from_files.discard(name)
+        if isinstance(error, FairleadError) or not isinstance(error, Exception | SystemExit):
+            raise
         raise NotFoundError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
     return module
 

@@ -126,8 +126,6 @@ async def _attempts(program: Program, place: Place, step: Step[..., Any], argume
             else:
                 raise _failed(program, place, attempt, error) from error
         program.note_step(place, StepState.SUCCEEDED, attempt, result=result)
-        if settings.idempotency == "unsafe":
-            await program.journal.flushed()
         return result
 
 
