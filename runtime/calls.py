@@ -193,7 +193,8 @@ class CallPath:
         while True:
             error: EngineError | None = None
             retry_after: float | None = None
-            async with self._dispatcher.slot(program.root_id, program.tenant) as engine:
+            agent, step = f"{program.id}/{body.path}", program.step_name(body.node)
+            async with self._dispatcher.slot(program.root_id, program.tenant, agent=agent, step=step) as engine:
                 progress.attempts += 1
                 progress.engine = engine.name
                 progress.sent_at = program.now()

@@ -115,6 +115,8 @@ class Program:
         self.record = replace(
             self.record, started_at=self.record.started_at or self.now(), owner=process_owner(), owner_seen_at=self.now()
         )
+        if self.parent is None:
+            self.services.dispatcher.program_arrived(self.id, self.tenant, self.workflow.name)
         kind = "program.resumed" if self.resumed else "program.started"
         self._reached(
             ProgramState.RUNNING, kind, {"workflow": self.workflow.name, "id": self.id, "parent": self.record.parent_id}
@@ -252,6 +254,11 @@ class Program:
     def recorded_effects(self, body: Body) -> list[Recorded[Entry]]:
         """What an earlier run recorded of this body."""
         return self._effects.get(body.path, [])
+
+    def step_name(self, node: str) -> str:
+        """The declared name of the step at a node; the workflow's for its own body."""
+        step = self.recorded_steps.get(node)
+        return step.step if step is not None else self.workflow.name
 
     def reopened(self, step: StepRecord) -> bool:
         """Whether a step that failed is to be tried again, because a person resumed the failed program.

@@ -89,7 +89,7 @@ class Runtime:
             stack.push_async_callback(self.journal.close)
             engine = self._made_engine()
             stack.push_async_callback(engine.aclose)
-            dispatcher = Dispatcher(ProgramFCFS({engine.name: self._in_flight_max}), {engine.name: engine})
+            dispatcher = Dispatcher(ProgramFCFS(), {engine.name: engine}, self._in_flight_max)
             self._services = Services(
                 self.journal,
                 self._clock,

@@ -7,10 +7,9 @@ A program keeps its place between its calls, so programs finish instead of shari
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .port import CallEnded, CallReady, Dispatch, Event, ProgramEnded
+from .port import CallEnded, CallReady, Decision, Dispatch, EngineAdded, EngineLost, Event, ProgramArrived, ProgramEnded, Why
 
 
 @dataclass(slots=True)
@@ -23,10 +22,11 @@ class _Program:
 
 @dataclass(slots=True)
 class ProgramFCFS:
-    """The policy. `in_flight_max` gives, by engine, how many calls it takes at once."""
+    """The policy. O(log waiting calls) for each event, plus the engines looked at for each decision."""
 
-    in_flight_max: Mapping[str, int]
-    _in_flight: dict[str, int] = field(init=False)
+    _limits: dict[str, int] = field(default_factory=dict, init=False)
+    """Calls that an engine takes at once, by engine."""
+    _in_flight: dict[str, int] = field(default_factory=dict, init=False)
     _programs: dict[str, _Program] = field(default_factory=dict, init=False)
     _queue: list[tuple[int, int, int]] = field(default_factory=list, init=False)
     """(place of the program, order of the call, call id); entries of given-up calls stay until they surface."""
@@ -36,36 +36,51 @@ class ProgramFCFS:
     """(program, engine) by call in flight."""
     _arrivals: int = field(default=0, init=False)
 
-    def __post_init__(self) -> None:
-        self._in_flight = dict.fromkeys(self.in_flight_max, 0)
-
-    def handle(self, event: Event, now: float) -> list[Dispatch]:
-        """O(log waiting calls), plus the engines looked at for each decision."""
+    def handle(self, event: Event, now: float) -> list[Decision]:
         match event:
+            case EngineAdded(engine, in_flight_max):
+                self._limits[engine] = in_flight_max
+                self._in_flight.setdefault(engine, 0)
+            case EngineLost(engine):
+                self._limits.pop(engine, None)
+            case ProgramArrived(program_id):
+                self._program(program_id)
             case CallReady(call_id, program_id):
                 self._arrive(call_id, program_id)
             case CallEnded(call_id):
                 self._leave(call_id)
             case ProgramEnded(program_id):
                 self._end(program_id)
+            case _:
+                return []
         return self._dispatch()
 
     def next_wakeup(self) -> float | None:
         return None
 
-    def explain(self, call_id: int) -> str:
+    def wake(self, now: float) -> list[Decision]:
+        return []
+
+    def explain(self, call_id: int, now: float) -> Why:
         if call_id in self._running:
-            return f"in flight on engine {self._running[call_id][1]!r}"
+            return Why("in flight", f"in flight on engine {self._running[call_id][1]!r}")
         if call_id not in self._waiting:
-            return "unknown call"
+            return Why("unknown call", f"there is no call {call_id}")
         place = self._programs[self._waiting[call_id]].order
         ahead = sum(1 for order, _, other in self._queue if order < place and other in self._waiting)
-        return f"program first come, first served: all engines are full, {ahead} calls of earlier programs go first"
+        return Why("place", f"all engines are full; {ahead} calls of programs that came earlier go first", ahead)
+
+    def _program(self, program_id: str) -> _Program:
+        known = self._programs.get(program_id)
+        if known is None:
+            self._arrivals += 1
+            known = self._programs[program_id] = _Program(self._arrivals)
+        return known
 
     def _arrive(self, call_id: int, program_id: str) -> None:
-        self._arrivals += 1
-        program = self._programs.setdefault(program_id, _Program(self._arrivals))
+        program = self._program(program_id)
         program.calls += 1
+        self._arrivals += 1
         self._waiting[call_id] = program_id
         heapq.heappush(self._queue, (program.order, self._arrivals, call_id))
 
@@ -91,16 +106,17 @@ class ProgramFCFS:
         if program.ended and program.calls == 0:
             del self._programs[program_id]
 
-    def _dispatch(self) -> list[Dispatch]:
-        decisions = []
+    def _dispatch(self) -> list[Decision]:
+        decisions: list[Decision] = []
         while self._queue:
             call_id = self._queue[0][2]
             if call_id not in self._waiting:
                 heapq.heappop(self._queue)
                 continue
-            engine = min(self._in_flight, key=lambda name: self._in_flight[name] / self.in_flight_max[name])
-            if self._in_flight[engine] >= self.in_flight_max[engine]:
+            free = [name for name, limit in self._limits.items() if self._in_flight[name] < limit]
+            if not free:
                 break
+            engine = min(free, key=lambda name: self._in_flight[name] / self._limits[name])
             heapq.heappop(self._queue)
             self._running[call_id] = (self._waiting.pop(call_id), engine)
             self._in_flight[engine] += 1
