@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
 
@@ -62,7 +63,7 @@ def _check_same(place: str, given: object, wanted: object) -> None:
         raise DeclarationError(f"{place} is {type_name(wanted)} where {type_name(given)} is given")
 
 
-class Step(Generic[P, R]):
+class Step(Generic[P, R_co]):
     """A declared step. Calling it inside a workflow makes a node and gives the handle of its result.
 
     `function` is the plain function, for unit tests.
@@ -76,13 +77,13 @@ class Step(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Add this step to the running workflow. Raises `DeclarationError` naming the parameter that does not fit."""
         return builder_for(f"step {self.name!r}").call_step(self, args, kwargs)
 
     def map(
-        self: Step[Concatenate[T, Q], R], items: Iterable[T] | Handle[Any], *args: Q.args, **kwargs: Q.kwargs
-    ) -> Handle[list[R]]:
+        self: Step[Concatenate[T, Q], R_co], items: Iterable[T] | Handle[Any], *args: Q.args, **kwargs: Q.kwargs
+    ) -> Handle[list[R_co]]:
         """Run this step once for each element of a list, which may be known only at run time; gives the list of results.
 
         The element is the first argument, the others are the same for all. `step.options(limit=4).map(...)` bounds how
@@ -90,7 +91,7 @@ class Step(Generic[P, R]):
         """
         return builder_for(f"step {self.name!r}").map_step(self, items, args, kwargs)
 
-    def options(self, **settings: Unpack[StepSettings]) -> Step[P, R]:
+    def options(self, **settings: Unpack[StepSettings]) -> Step[P, R_co]:
         """The same step with other options, for one use: `fetch.options(retry=5, key="main")(url)`."""
         return Step(self.function, self.name, _apply(self.settings, settings), self.signature)
 
@@ -125,7 +126,7 @@ class Step(Generic[P, R]):
         return f"<step {self.name}>"
 
 
-class Workflow(Generic[P, R]):
+class Workflow(Generic[P, R_co]):
     """A declared workflow: composing (`def`) or plain Python (`async def`).
 
     Called inside another workflow it becomes a child program and gives the handle of its result.
@@ -142,7 +143,7 @@ class Workflow(Generic[P, R]):
         self._version = version
         update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R_co]:
         """Add this workflow to the running one, as a child program."""
         return builder_for(f"workflow {self.name!r}").call_workflow(self, args, kwargs)
 

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
-from unicodedata import combining, east_asian_width
 
 from .graph import Graph
-
-if TYPE_CHECKING:
-    import networkx
+from .layout import Layout, wide
 
 PICTURE_NODES_MAX = 60
 """Graphs with more nodes, after folding, are listed instead of drawn."""
 LABEL_MAX = 32
-_GAP = 3
+LISTED_MAX = 200
+"""Lines of a list."""
 
 GLYPHS = {
-    "pending": "○", "running": "●", "waiting": "?", "succeeded": "✓", "failed": "✗", "cancelled": "⊘", "skipped": "–",
+    "pending": "○", "running": "●", "waiting": "?", "succeeded": "✓", "failed": "✗", "cancelled": "⊘", "skipped": "◌",
 }  # fmt: skip
 
 
@@ -121,7 +118,8 @@ def picture(graph: Graph | Drawing, width: int = 100) -> str:
     for longest in (LABEL_MAX, 18, 10):
         if len(drawing.spots) > PICTURE_NODES_MAX:
             break
-        canvas = _Layout(drawing, longest).drawn()
+        labels = {spot.id: _text_of(spot, longest) for spot in drawing.spots}
+        canvas = Layout(labels, drawing.edges, drawing.critical).drawn()
         if max(map(wide, canvas)) <= width:
             return "\n".join(canvas)
     return "\n".join(_listed(drawing, width))
@@ -133,7 +131,8 @@ _SHAPES = {
 _COLOURS = {
     "succeeded": "fill:#d3f2dc,stroke:#1a7f37,color:#0b3d1c", "failed": "fill:#ffdcd8,stroke:#b42318,color:#5c0f08",
     "running": "fill:#d6ebff,stroke:#0969da,color:#06315f", "waiting": "fill:#f3e0ff,stroke:#8250df,color:#3b1c71",
-    "cancelled": "fill:#fff2c9,stroke:#9a6700,color:#4d3400", "skipped": "fill:#eeeeee,stroke:#8c959f,color:#57606a,stroke-dasharray:4",
+    "cancelled": "fill:#fff2c9,stroke:#9a6700,color:#4d3400",
+    "skipped": "fill:#eeeeee,stroke:#8c959f,color:#57606a,stroke-dasharray:4",
     "pending": "fill:#ffffff,stroke:#8c959f,color:#57606a",
 }  # fmt: skip
 
@@ -145,7 +144,7 @@ def _quoted(text: str) -> str:
 
 
 def _label(spot: Spot) -> str:
-    marks = f" ×{spot.count}" if spot.count > 1 else ""
+    marks = f" \N{MULTIPLICATION SIGN}{spot.count}" if spot.count > 1 else ""
     return f"{spot.label}{marks}"
 
 
@@ -172,7 +171,7 @@ def _without_elements(drawing: Drawing) -> Drawing:
     return _renamed(drawing, {node: parent for node, parent in stands_for.items() if parent is not None}, counts)
 
 
-def _renamed(drawing: Drawing, stands_for: dict[str, str], counts: Counter[str | None]) -> Drawing:
+def _renamed(drawing: Drawing, stands_for: dict[str, str], counts: Counter[str]) -> Drawing:
     """The drawing without the nodes that others stand for."""
 
     def name(node: str) -> str:
@@ -241,12 +240,12 @@ def _listed(drawing: Drawing, width: int) -> list[str]:
     for source, target in drawing.edges:
         before[target].append(drawing_label(drawing, source))
     lines = []
-    for spot in drawing.spots[:_LISTED_MAX]:
+    for spot in drawing.spots[:LISTED_MAX]:
         label = labels[spot.id]
         after = f"  ← {', '.join(before[spot.id])}" if before[spot.id] else ""
         lines.append(_shortened(f"{label}{' ' * (room - wide(label)) if after else ''}{after}", width))
-    if len(drawing.spots) > _LISTED_MAX:
-        lines.append(f"… and {len(drawing.spots) - _LISTED_MAX} more nodes")
+    if len(drawing.spots) > LISTED_MAX:
+        lines.append(f"… and {len(drawing.spots) - LISTED_MAX} more nodes")
     return lines
 
 
@@ -260,7 +259,7 @@ def _text_of(spot: Spot, longest: int) -> str:
     state = f"{GLYPHS[spot.state]} " if spot.state in GLYPHS else ""
     kind = f" ({spot.kind})" if spot.kind in ("map", "loop", "workflow") else ""
     safe = "".join(character if character.isprintable() else " " for character in spot.label)
-    count = f" ×{spot.count}" if spot.count > 1 else ""
+    count = f" \N{MULTIPLICATION SIGN}{spot.count}" if spot.count > 1 else ""
     return f"{state}{_shortened(safe, longest)}{count}{kind}"
 
 
@@ -273,255 +272,3 @@ def _shortened(text: str, longest: int) -> str:
             break
         kept += character
     return kept + "…"
-
-
-def wide(text: str) -> int:
-    """How many columns a text takes: East Asian wide characters take two, combining ones none."""
-    return sum(0 if combining(character) else 2 if east_asian_width(character) in "WF" else 1 for character in text)
-
-
-_LISTED_MAX = 200
-_UP, _DOWN, _LEFT, _RIGHT = 1, 2, 4, 8
-_LINES = {
-    _UP | _DOWN: "│", _UP: "│", _DOWN: "│", _LEFT | _RIGHT: "─", _LEFT: "─", _RIGHT: "─",
-    _DOWN | _RIGHT: "┌", _DOWN | _LEFT: "┐", _UP | _RIGHT: "└", _UP | _LEFT: "┘",
-    _UP | _DOWN | _RIGHT: "├", _UP | _DOWN | _LEFT: "┤", _DOWN | _LEFT | _RIGHT: "┬", _UP | _LEFT | _RIGHT: "┴",
-    _UP | _DOWN | _LEFT | _RIGHT: "┼",
-}  # fmt: skip
-_BOX_ROWS = 3
-_SWEEPS = 8
-
-
-@dataclass(slots=True)
-class _Item:
-    """A box, or a place where an edge passes a layer (no text)."""
-
-    text: str
-    critical: bool = False
-    before: list[_Item] = field(default_factory=list)
-    after: list[_Item] = field(default_factory=list)
-    centre: float = 0.0
-
-    @property
-    def width(self) -> int:
-        return wide(self.text) + 4 if self.text else 1
-
-    @property
-    def column(self) -> int:
-        return round(self.centre)
-
-
-class _Layout:
-    """Layers of items, their columns, and the lines between them."""
-
-    def __init__(self, drawing: Drawing, longest: int) -> None:
-        self._layers = _layers_of(drawing, longest)
-        for _ in range(_SWEEPS):
-            _order(self._layers)
-        for _ in range(_SWEEPS):
-            for layer in self._layers:
-                _spread(layer, lambda item: item.before)
-            for layer in reversed(self._layers):
-                _spread(layer, lambda item: item.after)
-        left = min(item.column - item.width // 2 for layer in self._layers for item in layer)
-        for layer in self._layers:
-            for item in layer:
-                item.centre = item.column - left
-        self._lines: dict[tuple[int, int], int] = {}
-        self._texts: dict[tuple[int, int], str] = {}
-
-    def drawn(self) -> list[str]:
-        """The lines of the picture."""
-        row = 0
-        for layer in self._layers:
-            for item in layer:
-                self._draw_item(item, row)
-            row += _BOX_ROWS
-            row += self._draw_edges(layer, row)
-        return self._rows(row)
-
-    def _draw_item(self, item: _Item, row: int) -> None:
-        if not item.text:
-            for offset in range(_BOX_ROWS):
-                self._join(row + offset, item.column, _UP | _DOWN)
-            return
-        corners, flat, side = ("┏┓┗┛", "━", "┃") if item.critical else ("┌┐└┘", "─", "│")
-        left = item.column - item.width // 2
-        inner = item.width - 2
-        self._write(row, left, f"{corners[0]}{flat * inner}{corners[1]}")
-        self._write(row + 1, left, f"{side} {item.text} {side}")
-        self._write(row + 2, left, f"{corners[2]}{flat * inner}{corners[3]}")
-
-    def _draw_edges(self, layer: list[_Item], top: int) -> int:
-        """Draw what leaves a layer; how many rows it took."""
-        nets = _nets_of(layer)
-        if not nets:
-            return 0
-        tracks = _tracks(nets)
-        height = max(tracks, default=-1) + 2
-        for net, track in zip(nets, tracks, strict=True):
-            self._draw_net(net, top, top + track, top + height)
-            for target in net.targets:
-                if target.text:
-                    self._texts[top + height - 1, target.column] = "▼"
-        return height
-
-    def _draw_net(self, net: _Net, top: int, track: int, bottom: int) -> None:
-        """Lines from the sources down to the row of the net, along it, and down to the targets; straight ones have no row."""
-        for source in net.sources:
-            for row in range(top, track):
-                self._join(row, source.column, _UP | _DOWN)
-            if track >= top:
-                self._join(track, source.column, _UP)
-        if track >= top:
-            left, right = net.span
-            for column in range(left, right):
-                self._join(track, column, _RIGHT)
-                self._join(track, column + 1, _LEFT)
-        for target in net.targets:
-            if track >= top:
-                self._join(track, target.column, _DOWN)
-            for row in range(max(top, track + 1), bottom):
-                self._join(row, target.column, _UP | _DOWN)
-
-    def _join(self, row: int, column: int, directions: int) -> None:
-        self._lines[row, column] = self._lines.get((row, column), 0) | directions
-
-    def _write(self, row: int, column: int, text: str) -> None:
-        for character in text:
-            if combining(character):
-                continue
-            self._texts[row, column] = character
-            column += 1
-            if wide(character) == 2:
-                self._texts[row, column] = ""
-                column += 1
-
-    def _rows(self, height: int) -> list[str]:
-        cells = {place: _LINES[directions] for place, directions in self._lines.items()} | self._texts
-        ends = [0] * height
-        for row, column in cells:
-            ends[row] = max(ends[row], column + 1)
-        return ["".join(cells.get((row, column), " ") for column in range(ends[row])).rstrip() for row in range(height)]
-
-
-def _layers_of(drawing: Drawing, longest: int) -> list[list[_Item]]:
-    """The nodes in layers, linked, with a passing item wherever an edge goes through a layer."""
-    from networkx import DiGraph, topological_generations
-
-    graph: networkx.DiGraph[str] = DiGraph()
-    graph.add_nodes_from(spot.id for spot in drawing.spots)
-    graph.add_edges_from(drawing.edges)
-    place = {spot.id: index for index, spot in enumerate(drawing.spots)}
-    generations = [sorted(generation, key=lambda node: place[node]) for generation in topological_generations(graph)]
-    spots = {spot.id: spot for spot in drawing.spots}
-    items = {spot.id: _Item(_text_of(spot, longest), spot.id in drawing.critical) for spot in spots.values()}
-    layers = [[items[node] for node in generation] for generation in generations]
-    level = {node: index for index, generation in enumerate(generations) for node in generation}
-    passing: dict[tuple[str, int], _Item] = {}
-    for source, target in drawing.edges:
-        last = items[source]
-        for index in range(level[source] + 1, level[target]):
-            if (source, index) not in passing:
-                passing[source, index] = _Item("")
-                layers[index].append(passing[source, index])
-                _link(last, passing[source, index])
-            last = passing[source, index]
-        _link(last, items[target])
-    return layers
-
-
-def _link(source: _Item, target: _Item) -> None:
-    source.after.append(target)
-    target.before.append(source)
-
-
-def _order(layers: list[list[_Item]]) -> None:
-    """One sweep down and up of the barycentre heuristic (Sugiyama et al., 1981)."""
-    for neighbours, sequence in ((_before, layers[1:]), (_after, layers[-2::-1])):
-        for layer in sequence:
-            place = {id(item): index for one in layers for index, item in enumerate(one)}
-            mean = {
-                id(item): sum(place[id(other)] for other in neighbours(item)) / len(neighbours(item))
-                if neighbours(item)
-                else place[id(item)]
-                for item in layer
-            }
-            layer.sort(key=lambda item: mean[id(item)])
-
-
-def _before(item: _Item) -> list[_Item]:
-    return item.before
-
-
-def _after(item: _Item) -> list[_Item]:
-    return item.after
-
-
-def _spread(layer: list[_Item], neighbours: Callable[[_Item], list[_Item]]) -> None:
-    """Move the items of a layer towards the middle of their neighbours, in order and without touching."""
-    wanted = [
-        sum(other.centre for other in neighbours(item)) / len(neighbours(item)) if neighbours(item) else item.centre
-        for item in layer
-    ]
-    placed: list[float] = []
-    for index, item in enumerate(layer):
-        least = placed[-1] + (layer[index - 1].width + item.width) / 2 + _GAP if placed else wanted[0]
-        placed.append(max(wanted[index], least))
-    shift = sum(want - place for want, place in zip(wanted, placed, strict=True)) / len(layer)
-    for item, place in zip(layer, placed, strict=True):
-        item.centre = place + shift
-
-
-@dataclass(frozen=True, slots=True)
-class _Net:
-    """Edges between two layers that share a line: those of one source, or the only ones of several sources to one target."""
-
-    sources: tuple[_Item, ...]
-    targets: tuple[_Item, ...]
-
-    @property
-    def span(self) -> tuple[int, int]:
-        columns = [item.column for item in (*self.sources, *self.targets)]
-        return min(columns), max(columns)
-
-
-def _nets_of(layer: list[_Item]) -> list[_Net]:
-    nets = [_Net((item,), tuple(item.after)) for item in layer if len(item.after) > 1]
-    single: dict[int, list[_Item]] = {}
-    for item in layer:
-        if len(item.after) == 1:
-            single.setdefault(id(item.after[0]), []).append(item)
-    return nets + [_Net(tuple(sources), (sources[0].after[0],)) for sources in single.values()]
-
-
-def _tracks(nets: list[_Net]) -> list[int]:
-    """For every net the row in which it goes sideways, -1 if it goes straight down.
-
-    Two nets share a row if their spans are apart. A net with a source right above a target of another goes sideways before
-    it, so that the two do not run into one line (but for circles of such nets, where one has to).
-    """
-    spans = [net.span for net in nets]
-    tops = [{item.column for item in net.sources} for net in nets]
-    ends = [{item.column for item in net.targets} for net in nets]
-    bent = [index for index, (left, right) in enumerate(spans) if left != right]
-    above = {index: [other for other in bent if other != index and tops[other] & ends[index]] for index in bent}
-    tracks = [-1] * len(nets)
-
-    def assign(index: int, under_way: frozenset[int]) -> None:
-        if tracks[index] >= 0 or index in under_way:
-            return
-        for other in above[index]:
-            assign(other, under_way | {index})
-        track = max((tracks[other] + 1 for other in above[index]), default=0)
-        while any(tracks[other] == track and _touch(spans[other], spans[index]) for other in bent):
-            track += 1
-        tracks[index] = track
-
-    for index in bent:
-        assign(index, frozenset())
-    return tracks
-
-
-def _touch(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] <= other[1] + 1 and other[0] <= one[1] + 1

@@ -48,7 +48,7 @@ class Handle(Generic[T_co]):
 
         Python's types have no way to say "a parameter of type T also takes a handle of T", so this property says it: write
         `summarise(fetch(url).value)` and a type checker compares the result of `fetch` with the parameter of `summarise`.
-        At run time it is the handle itself; passing the bare handle means the same.
+        At run time it is the handle itself; passing the bare handle means the same to Fairlead (and an error to a checker).
         """
         return self  # type: ignore[return-value]  # the stand-in described above
 

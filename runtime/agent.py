@@ -23,6 +23,7 @@ from .replay import Issued
 from .tickets import Ticket, Tickets
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 BAD_REQUESTS_MAX = 8
 """Tool calls in a row that no tool could be called with, before an agent gives up."""
@@ -57,6 +58,15 @@ class ToolReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The result of one tool call."""
+
+    tool: str
+    content: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentResult(Generic[T]):
     """What an agent came to."""
 
@@ -65,6 +75,13 @@ class AgentResult(Generic[T]):
     usage: Usage
     messages: Sequence[Json]
     """The whole conversation."""
+    tool_results: Sequence[ToolResult] = ()
+    """What tools returned, background ones included, in the order in which the model got it."""
+
+    def results(self, tool: Tool[..., R]) -> list[R]:
+        """What one tool returned to this agent, as values of its type; failed calls are left out."""
+        read = tool.signature.result.read
+        return [read(item.content.encode()) for item in self.tool_results if item.tool == tool.name]
 
 
 AgentEvent: TypeAlias = TurnStarted | TextArrived | ToolCalled | ToolReturned | AgentResult[Any]
@@ -169,6 +186,8 @@ class _Pending:
     arguments: dict[str, bytes] = field(default_factory=dict)
     issued: Issued[Entry] | None = None
     content: str = ""
+    result: str | None = None
+    """JSON, if the call gave one."""
 
 
 class _Run(Generic[T]):
@@ -181,6 +200,7 @@ class _Run(Generic[T]):
         self.conversation = Conversation.of(start)
         self.tickets = Tickets(body)
         self.usage = Usage()
+        self.tool_results: list[ToolResult] = []
         self.bad_requests = 0
         self.misses = 0
         self.request, self.params = self._request()
@@ -199,7 +219,7 @@ class _Run(Generic[T]):
             else:
                 output = self._output(reply)
                 if not isinstance(output, _Miss):
-                    return AgentResult(output, turn, self.usage, self.conversation.messages)
+                    return AgentResult(output, turn, self.usage, self.conversation.messages, self.tool_results)
                 self.conversation.append({"role": "user", "content": output.complaint})
         raise TurnLimitError(
             f"the agent used its {self.agent.max_turns} turns without an answer",
@@ -257,6 +277,8 @@ class _Run(Generic[T]):
                     tasks.start_soon(self._carry_out, item)
         for item in pending:
             self.conversation.append({"role": "tool", "tool_call_id": item.request.id, "content": item.content})
+            if item.result is not None:
+                self.tool_results.append(ToolResult(item.request.name, item.result))
             if item.tool is None or not item.tool.settings.background:
                 await self._tell(ToolReturned(item.request.name, item.content))
         if self.bad_requests > BAD_REQUESTS_MAX:
@@ -282,13 +304,16 @@ class _Run(Generic[T]):
     async def _carry_out(self, item: _Pending) -> None:
         assert item.tool is not None and item.issued is not None
         try:
-            item.content = _as_text(await self.body.tools.carry_out(item.tool, item.arguments, item.issued))
+            result = await self.body.tools.carry_out(item.tool, item.arguments, item.issued)
+            item.result, item.content = result.decode(), _as_text(result)
         except ToolError as error:
             item.content = f"error: {error.message}"
 
     async def _delivered(self, ticket: Ticket) -> None:
         message = ticket.message()
         self.conversation.append(message)
+        if not ticket.failed:
+            self.tool_results.append(ToolResult(ticket.tool, ticket.content))
         await self._tell(ToolReturned(ticket.tool, str(message["content"])))
 
     def _output(self, reply: Reply) -> T | _Miss:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
 
 import anyio
 from pydantic_core import from_json
 
-from ..encoding import digest, encode
+from ..encoding import Json, digest, encode
 from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError
 from ..graphs.building import current_builder
 from ..memory.conversation import Conversation
@@ -93,6 +93,10 @@ class Body:
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:
+                if isinstance(error, SystemExit):
+                    error = ProgramError(
+                        f"SystemExit: {self.where} called sys.exit({error.code})", hint="raise an error, or return"
+                    )
                 failure = suspension_in(error) or self.fault or error
                 if not isinstance(failure, Suspend):
                     if not self.node:
@@ -257,6 +261,11 @@ class StepContext:
     @property
     def program_id(self) -> str:
         return self._body.program.id
+
+    @property
+    def input(self) -> Mapping[str, Json]:
+        """What the program was started with, by parameter name."""
+        return self._body.program.input
 
     @property
     def step(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..encoding import digest
 from ..errors import FairleadError, NotFoundError
 from ..graphs.declare import Workflow
 
@@ -21,7 +22,7 @@ def load_workflow(entry: str, search_path: str | None = None) -> Workflow[..., A
     where, _, name = entry.rpartition(":")
     if not where or not name:
         raise NotFoundError(f"{entry!r} does not name a workflow", hint="write MODULE:WORKFLOW or FILE.py:WORKFLOW")
-    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where, search_path)
+    module = _load_file(Path(where), name, search_path) if where.endswith(".py") else _load_module(where, search_path)
     found = getattr(module, name, None)
     if isinstance(found, Workflow):
         return found
@@ -47,26 +48,33 @@ _from_files: set[str] = set()
 """Names of modules that were loaded from a file given on the command line."""
 
 
-def _load_file(path: Path) -> ModuleType:
+def _search(*folders: str | None) -> None:
+    """Let modules be found in these folders, the last first."""
+    for folder in folders:
+        if folder and folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def _load_file(path: Path, name: str, search_path: str | None) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
         raise NotFoundError(f"there is no file {path}", hint="check the path; it is relative to the current folder")
     for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) == str(path) and module.__name__ != "__main__":
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).resolve() == path and hasattr(module, name):
             return module
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    name = path.stem if path.stem not in sys.modules else f"{path.stem}_{abs(hash(str(path)))}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    _search(str(Path.cwd()), search_path, str(path.parent))
+    called = path.stem if path.stem not in sys.modules else f"{path.stem}_{digest(str(path).encode())[:8]}"
+    spec = importlib.util.spec_from_file_location(called, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    _from_files.add(name)
+    sys.modules[called] = module
+    _from_files.add(called)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
-        _from_files.discard(name)
+        del sys.modules[called]
+        _from_files.discard(called)
         if isinstance(error, FairleadError) or not isinstance(error, Exception | SystemExit):
             raise
         raise NotFoundError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
@@ -74,9 +82,7 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def _load_module(name: str, search_path: str | None) -> ModuleType:
-    for folder in (str(Path.cwd()), search_path):
-        if folder and folder not in sys.path:
-            sys.path.insert(0, folder)
+    _search(search_path, str(Path.cwd()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

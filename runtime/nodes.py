@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 from pydantic_core import from_json, to_json
 
+from ..encoding import printable
 from ..errors import FairleadError, InputError
 from ..graphs.graph import Graph, LoopWork, MapWork, Node, ReadySet, SelectWork, StepWork, WorkflowWork
 from ..graphs.handle import Template, render
@@ -19,6 +20,9 @@ from .steps import Place, error_facts, recorded_failure, run_step
 
 if TYPE_CHECKING:
     from .program import Program
+
+LABEL_MAX = 80
+"""Longest string that names an element of a map to people."""
 
 ResultOf = Callable[[str], bytes]
 
@@ -142,7 +146,7 @@ async def _map(program: Program, node: str, work: MapWork, result_of: ResultOf) 
     async def work_off() -> None:
         nonlocal failure, suspended
         for index in queue:
-            place = Place(f"{node}[{index}]", work.step.name, "step", parent=node)
+            place = Place(f"{node}[{index}]", work.step.name, "step", parent=node, label=_label(items[index]))
             try:
                 results[index] = await run_step(program, place, work.step, {work.over: to_json(items[index]), **common})
             except Suspend as suspend:
@@ -161,6 +165,10 @@ async def _map(program: Program, node: str, work: MapWork, result_of: ResultOf) 
     if suspended is not None:
         raise suspended
     return b"[" + b",".join(results) + b"]"
+
+
+def _label(element: object) -> str | None:
+    return printable(element) if isinstance(element, str) and len(element) <= LABEL_MAX else None
 
 
 async def _loop(program: Program, node: str, work: LoopWork, result_of: ResultOf) -> bytes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -96,6 +96,13 @@ class Program:
     def tenant(self) -> str:
         return self.record.tenant
 
+    @cached_property
+    def input(self) -> dict[str, Json]:
+        """The arguments, by parameter name; those left to their defaults are not in it."""
+        value = decode(self.record.input)
+        assert isinstance(value, dict)
+        return value
+
     @property
     def depth(self) -> int:
         return 0 if self.parent is None else self.parent.depth + 1
@@ -177,7 +184,7 @@ class Program:
         return result
 
     async def _result(self) -> bytes:
-        arguments = {name: encode(value) for name, value in _json_object(self.record.input).items()}
+        arguments = {name: encode(value) for name, value in self.input.items()}
         if not self.workflow.composes:
             return await self._run_async(arguments)
         if self.graph.output is None:
@@ -190,7 +197,7 @@ class Program:
         values = {name: signature.parameters[name].read(data) for name, data in arguments.items()}
         for name, what in signature.injections.items():
             values[name] = self.services.inject(what)
-        value = await self.body("", 1).live(functools.partial(self.workflow.function, **values))
+        value = await self.body("", 1).live(partial(self.workflow.function, **values))
         return signature.result.write(value)
 
     async def run_child(self, place: Place, workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> bytes:
@@ -323,6 +330,8 @@ class Program:
         told: dict[str, Any] = {"attempt": attempt, **(data or {})}
         if state is StepState.RUNNING:
             told |= {"step": place.name, "kind": place.kind, "needs": place.needs, "parent": place.parent}
+            if place.label is not None:
+                told["label"] = place.label
         elif state is StepState.WAITING:
             told["question"] = error
         kind = "step.started" if state is StepState.RUNNING else f"step.{state}"
@@ -408,9 +417,3 @@ class _Stopped(Exception):
         super().__init__(reason)
         self.state = state
         self.reason = reason
-
-
-def _json_object(text: str) -> dict[str, Json]:
-    value = decode(text)
-    assert isinstance(value, dict)
-    return value

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
+from pydantic_core import to_json
 
-from ..encoding import Json, decode, digest, encode, printable
+from ..encoding import Json, decode, digest, printable
 from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError, StepFailedError, StepTimeoutError
 from ..graphs.declare import Step
 from ..graphs.options import Timeout
@@ -36,6 +37,8 @@ class Place:
     ordinal: int = -1
     overlapped: bool = False
     asked: str | None = None
+    label: str | None = None
+    """What a person would call it, where that is not the node's name: the element of a map."""
 
 
 async def run_step(program: Program, place: Place, step: Step[..., Any], arguments: Mapping[str, bytes]) -> bytes:
@@ -246,12 +249,15 @@ def _cache_key(program: Program, place: Place, step: Step[..., Any], arguments: 
     cache = step.settings.cache
     if cache is None:
         return None
+    given = {
+        name: parameter.read(arguments[name]) if name in arguments else parameter.default
+        for name, parameter in step.signature.parameters.items()
+    }
     if cache.key is None:
-        shown = encode({name: value.decode() for name, value in arguments.items()})
+        shown = to_json(given)
     else:
-        values = {name: step.signature.parameters[name].read(data) for name, data in arguments.items()}
         try:
-            shown = str(cache.key(**values)).encode()
+            shown = str(cache.key(**given)).encode()
         except Exception as broken:
             error = DeclarationError(f"step {step.name!r}: its cache key function failed: {brief(broken)}")
             raise _failed(program, place, 1, error) from broken

@@ -130,7 +130,7 @@ class ToolCaller:
         values = {name: signature.parameters[name].read(data) for name, data in call.arguments.items()}
         for name, what in signature.injections.items():
             values[name] = (
-                ToolContext(body.program.id, body.node, call.key)
+                ToolContext(body.program.id, body.node, body.program.input, call.key)
                 if what == "ToolContext"
                 else body.program.services.inject(what)
             )

@@ -86,15 +86,14 @@ class _CallStream(httpx2.AsyncByteStream):
 
     def __init__(self, services: Services, body: Body, call: ModelCall) -> None:
         self._services, self._body, self._call = services, body, call
-        self._send, self._receive = anyio.create_memory_object_stream[bytes](STREAM_BUFFER)
         self._head: Head | Answer | BaseException | None = None
-        self._headed = anyio.Event()
         self._failure: BaseException | None = None
-        self._scope = anyio.CancelScope()
 
     async def start(self) -> Head | Answer:
         """Status and headers once they are there; a whole answer if it is a refusal. Raises what `perform` raises."""
         issued = self._services.calls.issue(self._body, self._call)
+        self._headed, self._scope = anyio.Event(), anyio.CancelScope()
+        self._send, self._receive = anyio.create_memory_object_stream[bytes](STREAM_BUFFER)
         self._body.streams.add(self._scope)
         self._body.tasks.start_soon(self._run, issued)
         try:
@@ -136,7 +135,9 @@ class _CallStream(httpx2.AsyncByteStream):
             async for chunk in self._receive:
                 yield chunk
         if isinstance(self._failure, EngineError):
-            raise httpx2.RemoteProtocolError(str(self._failure)) from self._failure
+            # In the words of the API, as an event: an error of the connection would lose its message in the client.
+            yield b"event: error\ndata: " + _refusal(self._failure).content + b"\n\n"
+            return
         if self._failure is not None:
             raise self._failure
 

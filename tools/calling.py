@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from ..encoding import Json
 
 if TYPE_CHECKING:
     from .declare import Tool
@@ -18,6 +21,8 @@ class ToolContext:
 
     program_id: str
     step: str
+    input: Mapping[str, Json]
+    """What the program was started with, by parameter name: the place for what tools of a program share (a folder, a user)."""
     idempotency_key: str
     """The same each time this very call is carried out, also after a crash: pass it to services that deduplicate."""
 

@@ -16,6 +16,7 @@ from .calling import ToolRunner, current_runner
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 Idempotency = Literal["pure", "idempotent", "unsafe"]
 
@@ -43,7 +44,7 @@ class ToolOptions:
             raise DeclarationError(f"timeout={self.timeout}: a timeout must be more than 0 seconds")
 
 
-class Tool(Generic[P, R]):
+class Tool(Generic[P, R_co]):
     """A declared tool. In a step, `await tool(...)` calls it and records the call; an `Agent` offers it to its model.
 
     `function` is the plain function, for unit tests.
@@ -62,13 +63,13 @@ class Tool(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
         """Call the tool from an async step. Raises `ToolError` if it fails, `DeclarationError` outside of a step."""
         return self._runner().call_tool(self, self._arguments(args, kwargs))
 
-    def blocking(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def blocking(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the tool from a plain `def` step."""
-        result: R = self._runner().call_tool_blocking(self, self._arguments(args, kwargs))
+        result: R_co = self._runner().call_tool_blocking(self, self._arguments(args, kwargs))
         return result
 
     def _arguments(self, args: tuple[object, ...], kwargs: dict[str, object]) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Optional, ParamSpec
+from typing import Annotated, ParamSpec
 
 import typer
 
@@ -17,8 +17,8 @@ P = ParamSpec("P")
 
 app = typer.Typer(
     help="Run agent programs - whole multi-turn workflows - durably.",
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage or bad input, 3 not found, 5 conflict, 6 timeout, 8 engine or database unavailable, "
-    "9 waits for a person, 130 Ctrl-C, 143 SIGTERM. Results go to standard output, progress to standard error.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage or bad input, 3 not found, 5 conflict, 6 timeout, 8 engine or database "
+    "unavailable, 9 waits for a person, 130 Ctrl-C, 143 SIGTERM. Results go to standard output, progress to standard error.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,17 +27,37 @@ runs = typer.Typer(help="Look at programs, and tidy up.", no_args_is_help=True)
 app.add_typer(runs, name="runs")
 
 Db = Annotated[
-    Optional[str], typer.Option("--db", metavar="URL", help="Where programs are kept: sqlite:///file.db, postgresql://..., memory:. Default: FAIRLEAD_DB, or fairlead.db in the current folder.")  # noqa: UP045, E501  # typer reads it at run time
-]  # fmt: skip
-Engine = Annotated[Optional[str], typer.Option("--engine", envvar="FAIRLEAD_ENGINE", metavar="URL|embedded", help="URL of an OpenAI-compatible API, or `embedded`.")]  # noqa: UP045, E501
-Model = Annotated[Optional[str], typer.Option("--model", envvar="FAIRLEAD_MODEL", help="Model of agents that name none.")]  # noqa: UP045
-ApiKeyEnv = Annotated[Optional[str], typer.Option("--api-key-env", metavar="NAME", help="Environment variable that holds the engine's API key.")]  # noqa: UP045, E501
-Speed = Annotated[Optional[float], typer.Option("--engine-speed", metavar="X", help="Embedded engine: times faster than real; left out, it answers at once.")]  # noqa: UP045, E501
-Seed = Annotated[Optional[int], typer.Option("--engine-seed", metavar="N", help="Embedded engine: varies what it says.")]  # noqa: UP045
-Script = Annotated[Optional[str], typer.Option("--engine-script", metavar="FILE", help="Embedded engine: file that dictates its replies.")]  # noqa: UP045, E501
+    str | None,
+    typer.Option(
+        "--db",
+        metavar="URL",
+        help="Where programs are kept: sqlite:///file.db, postgresql://..., memory:. "
+        "Default: FAIRLEAD_DB, or fairlead.db in the current folder.",
+    ),
+]
+ENGINE_HELP = "URL of an OpenAI-compatible API, or `embedded`."
+MODEL_HELP = "Model of agents that name none."
+Engine = Annotated[str | None, typer.Option("--engine", envvar="FAIRLEAD_ENGINE", metavar="URL|embedded", help=ENGINE_HELP)]
+Model = Annotated[str | None, typer.Option("--model", envvar="FAIRLEAD_MODEL", help=MODEL_HELP)]
+# A program is resumed with what it was started with, whatever the environment says now.
+OtherEngine = Annotated[str | None, typer.Option("--engine", metavar="URL|embedded", help=ENGINE_HELP)]
+OtherModel = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
+ApiKeyEnv = Annotated[
+    str | None, typer.Option("--api-key-env", metavar="NAME", help="Environment variable that holds the engine's API key.")
+]
+Speed = Annotated[
+    float | None,
+    typer.Option("--engine-speed", metavar="X", help="Embedded engine: times faster than real; left out, it answers at once."),
+]
+Seed = Annotated[int | None, typer.Option("--engine-seed", metavar="N", help="Embedded engine: varies what it says.")]
+Script = Annotated[
+    str | None, typer.Option("--engine-script", metavar="FILE", help="Embedded engine: file that dictates its replies.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-Foreground = Annotated[bool, typer.Option("--foreground", help="Run in this process: Ctrl-C parks the program instead of leaving it to run on.")]
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Run in this process: Ctrl-C parks the program instead of leaving it to run on.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 ProgramId = Annotated[str, typer.Argument(metavar="ID", help="Of a program: `fairlead runs list` shows them.")]
 
@@ -92,19 +112,25 @@ def _show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _root(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False) -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     return
 
 
 @command(app, "run")
 def run_workflow(
     workflow: Annotated[str, typer.Argument(metavar="MODULE:WORKFLOW|FILE.py:WORKFLOW", help="The workflow to run.")],
-    input: Annotated[Optional[str], typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="Its arguments by name; - reads standard input.")] = None,  # noqa: UP045, E501
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="Its arguments by name; - reads standard input.")
+    ] = None,
     engine: Engine = None,
     model: Model = None,
     api_key_env: ApiKeyEnv = None,
     db: Db = None,
-    id: Annotated[Optional[str], typer.Option("--id", help="Of the new program; made up if left out.")] = None,  # noqa: UP045
+    id: Annotated[str | None, typer.Option("--id", help="Of the new program; made up if left out.")] = None,
     tenant: Annotated[str, typer.Option("--tenant", help="On whose behalf it runs.")] = "default",
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -131,12 +157,19 @@ def run_workflow(
 
 @command(app, "resume")
 def resume_programs(
-    program_id: Annotated[Optional[str], typer.Argument(metavar="[ID]", help="The program; may be left out when only one can be resumed.")] = None,  # noqa: UP045, E501
+    program_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The program; may be left out when only one can be resumed.")
+    ] = None,
     all: Annotated[bool, typer.Option("--all", help="Resume every program that has not ended, at the same time.")] = False,
-    decide: Annotated[Optional[list[str]], typer.Option("--decide", metavar="ABOUT=run|fail|result:JSON", help="Answer the question of a waiting program.")] = None,  # noqa: UP045, E501
-    accept_changed: Annotated[bool, typer.Option("--accept-changed", help="Go on although the workflow's code changed.")] = False,
-    engine: Engine = None,
-    model: Model = None,
+    decide: Annotated[
+        list[str] | None,
+        typer.Option("--decide", metavar="ABOUT=run|fail|result:JSON", help="Answer the question of a waiting program."),
+    ] = None,
+    accept_changed: Annotated[
+        bool, typer.Option("--accept-changed", help="Go on although the workflow's code changed.")
+    ] = False,
+    engine: OtherEngine = None,
+    model: OtherModel = None,
     api_key_env: ApiKeyEnv = None,
     db: Db = None,
     as_json: AsJson = False,
@@ -161,14 +194,22 @@ def resume_programs(
         raise InputError("an ID and --all exclude each other", hint="leave one of them out")
     settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script)
     decisions = read_decisions(decide or [])
-    job = Job(existing_database(db), settings, id=program_id, all=all, decisions=decisions, accept_changed=accept_changed, watch=not quiet)
+    job = Job(
+        existing_database(db),
+        settings,
+        id=program_id,
+        all=all,
+        decisions=decisions,
+        accept_changed=accept_changed,
+        watch=not quiet,
+    )
     return execute(job, Output(as_json, quiet, debug), foreground=foreground)
 
 
 @command(runs, "list")
 def list_runs(
-    state: Annotated[Optional[list[str]], typer.Option("--state", help="Only programs in this state; may be repeated.")] = None,  # noqa: UP045
-    workflow: Annotated[Optional[str], typer.Option("--workflow", help="Only programs of this workflow.")] = None,  # noqa: UP045
+    state: Annotated[list[str] | None, typer.Option("--state", help="Only programs in this state; may be repeated.")] = None,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="Only programs of this workflow.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="How many, newest first.")] = 30,
     db: Db = None,
     as_json: AsJson = False,
@@ -202,7 +243,9 @@ def show_run(
 def show_run_events(
     program_id: ProgramId,
     after: Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only events with a greater number.")] = 0,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the program ends, parks or waits for a person.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until the program ends, parks or waits for a person.")
+    ] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Write one JSON document per line.")] = False,
     db: Db = None,
     debug: Debug = False,
@@ -227,8 +270,12 @@ def watch_run(program_id: ProgramId, db: Db = None, as_json: AsJson = False, qui
 
 @command(runs, "graph")
 def show_run_graph(
-    target: Annotated[str, typer.Argument(metavar="ID|MODULE:WORKFLOW", help="A program, or a composing workflow that has not run.")],
-    input: Annotated[Optional[str], typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="Arguments of the workflow.")] = None,  # noqa: UP045
+    target: Annotated[
+        str, typer.Argument(metavar="ID|MODULE:WORKFLOW", help="A program, or a composing workflow that has not run.")
+    ],
+    input: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="JSON|@FILE|-", help="Arguments of the workflow.")
+    ] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Write the Mermaid text only.")] = False,
     as_json: AsJson = False,
     db: Db = None,
@@ -253,7 +300,12 @@ def cancel_run(program_id: ProgramId, db: Db = None, debug: Debug = False) -> in
 
 @command(runs, "prune")
 def prune_runs(
-    older_than: Annotated[str, typer.Option("--older-than", metavar="AGE", help="Delete programs that ended longer ago than this: 90s, 30m, 12h, 7d, 2w.")],
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Delete programs that ended longer ago than this: 90s, 30m, 12h, 7d, 2w."
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     db: Db = None,
     debug: Debug = False,
@@ -270,14 +322,23 @@ def serve_embedded_engine(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8077,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     model: Annotated[str, typer.Option("--model", help="Name of the model it claims to serve.")] = "fairlead-embedded",
-    profile: Annotated[str, typer.Option("--profile", help="Model and machine whose times it copies: demo, 8b-a100, 70b-tp4-a100, 8b-h100.")] = "demo",
+    profile: Annotated[
+        str, typer.Option("--profile", help="Model and machine whose times it copies: demo, 8b-a100, 70b-tp4-a100, 8b-h100.")
+    ] = "demo",
     speed: Annotated[float, typer.Option("--speed", metavar="X", help="Times faster than real; inf answers at once.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Varies what it says.")] = 0,
-    script: Annotated[Optional[str], typer.Option("--script", metavar="FILE", help="File that dictates its replies.")] = None,  # noqa: UP045
-    kv_tokens: Annotated[Optional[int], typer.Option("--kv-tokens", min=16, help="Size of its KV cache, instead of the profile's.")] = None,  # noqa: UP045, E501
+    script: Annotated[str | None, typer.Option("--script", metavar="FILE", help="File that dictates its replies.")] = None,
+    kv_tokens: Annotated[
+        int | None, typer.Option("--kv-tokens", min=16, help="Size of its KV cache, instead of the profile's.")
+    ] = None,
     priority: Annotated[bool, typer.Option("--priority", help="Obey the `priority` of requests, lower first.")] = False,
-    requests: Annotated[Optional[str], typer.Option("--requests", metavar="FILE", help="Log the digest of every request, here and at /requests.")] = None,  # noqa: UP045, E501
-    api_key_env: Annotated[Optional[str], typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the key that clients must send.")] = None,  # noqa: UP045, E501
+    requests: Annotated[
+        str | None, typer.Option("--requests", metavar="FILE", help="Log the digest of every request, here and at /requests.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option("--api-key-env", metavar="NAME", help="Environment variable with the key that clients must send."),
+    ] = None,
     debug: Debug = False,
 ) -> int:
     """Serve the embedded engine over HTTP, as vLLM would serve a model. It is not a language model."""
@@ -287,7 +348,14 @@ def serve_embedded_engine(
 
 
 @command(app, "doctor")
-def examine_installation(db: Db = None, engine: Engine = None, model: Model = None, api_key_env: ApiKeyEnv = None, as_json: AsJson = False, debug: Debug = False) -> int:
+def examine_installation(
+    db: Db = None,
+    engine: Engine = None,
+    model: Model = None,
+    api_key_env: ApiKeyEnv = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
     """Look at Python, packages, database and engine, and say what is broken. Changes nothing."""
     from .doctor import examine
     from .inputs import database

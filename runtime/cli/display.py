@@ -85,7 +85,12 @@ class LiveDisplay:
         self._console = console(sys.stderr)
         self._now = SystemClock().now
         self._live = Live(
-            _Tree(self), console=self._console, refresh_per_second=FRAMES_PER_S, redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop"
+            _Tree(self),
+            console=self._console,
+            refresh_per_second=FRAMES_PER_S,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
         )
 
     def __enter__(self) -> Self:

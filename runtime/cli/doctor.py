@@ -23,7 +23,20 @@ from .messages import DOCUMENT_VERSION
 from .settings import EngineSettings
 from .terminal import clean, is_live, put, wants_colour
 
-_PACKAGES = ("anyio", "httpx2", "openai", "pydantic", "sqlalchemy", "aiosqlite", "alembic", "networkx", "starlette", "uvicorn", "typer", "rich")
+_PACKAGES = (
+    "anyio",
+    "httpx2",
+    "openai",
+    "pydantic",
+    "sqlalchemy",
+    "aiosqlite",
+    "alembic",
+    "networkx",
+    "starlette",
+    "uvicorn",
+    "typer",
+    "rich",
+)
 _OPTIONAL = {"psycopg": "for PostgreSQL: pip install 'fairlead[postgres]'"}
 _FREE_BYTES_MIN = 256 * 2**20
 _ENGINE_WAIT_S = 5.0
@@ -45,8 +58,14 @@ def examine(db: str, settings: EngineSettings, *, json_wanted: bool) -> int:
     """Look at everything and write it; the exit code of the first thing that is broken."""
     findings = [*_python(), *_database(db), *_engine(settings), *_active()]
     if json_wanted:
-        documents: list[Json] = [{name: value for name, value in asdict(finding).items() if name != "code"} for finding in findings]
-        put(as_json({"version": DOCUMENT_VERSION, "ok": all(finding.ok is not False for finding in findings), "findings": documents}))
+        documents: list[Json] = [
+            {name: value for name, value in asdict(finding).items() if name != "code"} for finding in findings
+        ]
+        put(
+            as_json(
+                {"version": DOCUMENT_VERSION, "ok": all(finding.ok is not False for finding in findings), "findings": documents}
+            )
+        )
     else:
         for finding in findings:
             put(f"{_mark(finding.ok)} {finding.topic:9} {clean(finding.text)}")
@@ -61,7 +80,11 @@ def _mark(ok: bool | None) -> str:
 def _python() -> Iterator[Finding]:
     yield Finding("fairlead", None, f"{__version__} in {Path(__file__).resolve().parents[2]}")
     recent = sys.version_info >= (3, 11)
-    yield Finding("python", recent, f"{platform.python_version()} ({platform.system()} {platform.machine()}){'' if recent else ': 3.11 or newer is needed'}")
+    yield Finding(
+        "python",
+        recent,
+        f"{platform.python_version()} ({platform.machine()}, {platform.system()}){'' if recent else ': 3.11 is needed'}",
+    )
     found = {name: _version(name) for name in _PACKAGES}
     missing = [name for name, number in found.items() if number is None]
     listed = ", ".join(f"{name} {number}" for name, number in found.items() if number is not None)
@@ -91,13 +114,19 @@ def _database(url: str) -> Iterator[Finding]:
         else:
             yield from _no_sqlite_yet(path)
     except FairleadError as error:
-        yield Finding("database", False, f"{error.message}{f' ({error.hint})' if error.hint else ''}", int(ExitCode.UNAVAILABLE))
+        yield Finding(
+            "database", False, f"{error.message}{f' ({error.hint})' if error.hint else ''}", int(ExitCode.UNAVAILABLE)
+        )
 
 
 def _no_sqlite_yet(path: Path) -> Iterator[Finding]:
     folder = next(parent for parent in (path.absolute().parent, *path.absolute().parents) if parent.exists())
     writable = os.access(folder, os.W_OK)
-    text = f"{path} does not exist yet; it is made by the first `fairlead run`" if writable else f"{path} cannot be made: {folder} is read-only"
+    text = (
+        f"{path} does not exist yet; it is made by the first `fairlead run`"
+        if writable
+        else f"{path} cannot be made: {folder} is read-only"
+    )
     yield Finding("database", writable, text, int(ExitCode.UNAVAILABLE))
     yield _disk(folder)
 
@@ -107,11 +136,17 @@ def _sqlite(path: Path) -> Iterator[Finding]:
 
     broken = int(ExitCode.UNAVAILABLE)
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCK_WAIT_S, isolation_level=None)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCK_WAIT_S, isolation_level=None)
+        ) as connection:
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
             has_version = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone()
             number = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() if has_version else None
-            yield Finding("database", True, f"SQLite {sqlite3.sqlite_version} at {path.absolute()} ({path.stat().st_size / 2**20:.1f} MiB)")
+            yield Finding(
+                "database",
+                True,
+                f"SQLite {sqlite3.sqlite_version} at {path.absolute()} ({path.stat().st_size / 2**20:.1f} MiB)",
+            )
             yield _schema(number[0] if number else None, HEAD)
             yield Finding("database", None, f"journal mode {mode}{'' if mode == 'wal' else ': set to wal when it is used'}")
             try:
@@ -140,7 +175,9 @@ def _server(url: str) -> Iterator[Finding]:
             yield Finding("database", True, f"PostgreSQL {number} at {place.name}")
             yield _schema(current_revision(connection), HEAD)
             read_only = connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
-            yield Finding("database", not read_only, "can only be read" if read_only else "can be written", int(ExitCode.UNAVAILABLE))
+            yield Finding(
+                "database", not read_only, "can only be read" if read_only else "can be written", int(ExitCode.UNAVAILABLE)
+            )
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         yield Finding("database", False, f"{shown_database(url)} cannot be reached: {reason}", int(ExitCode.UNAVAILABLE))
@@ -152,7 +189,12 @@ def _schema(found: str | None, newest: str) -> Finding:
     if found is None:
         return Finding("database", None, "has no tables of Fairlead yet; the first program makes them")
     if found > newest:
-        return Finding("database", False, f"schema {found} is newer than this fairlead knows ({newest}): upgrade fairlead", int(ExitCode.UNAVAILABLE))
+        return Finding(
+            "database",
+            False,
+            f"schema {found} is newer than this fairlead knows ({newest}): upgrade fairlead",
+            int(ExitCode.UNAVAILABLE),
+        )
     return Finding("database", True, f"schema {found}" + ("" if found == newest else f"; brought to {newest} when it is used"))
 
 
@@ -193,20 +235,27 @@ def _models(settings: EngineSettings) -> list[str]:
     except (httpx2.HTTPError, OSError) as error:
         raise EngineError(f"no answer from {base}: {error}", engine=base, hint="is it running there?") from error
     if reply.status_code in (401, 403):
-        raise EngineError(f"refuses the key with status {reply.status_code}", engine=base, status=reply.status_code, hint="--api-key-env NAME")
+        raise EngineError(
+            f"refuses the key with status {reply.status_code}", engine=base, status=reply.status_code, hint="--api-key-env NAME"
+        )
     try:
         listed = reply.json()["data"]
         return [str(item["id"]) for item in listed]
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(
-            f"{base}/models answered {reply.status_code} with something else than a list of models", engine=base, status=reply.status_code,
+            f"{base}/models answered {reply.status_code} with something else than a list of models",
+            engine=base, status=reply.status_code,
             hint="does the URL point at an OpenAI-compatible API (often it ends in /v1)?",
         ) from error  # fmt: skip
 
 
 def _active() -> Iterator[Finding]:
     detaching = hasattr(os, "setsid")
-    yield Finding("active", None, "Ctrl-C detaches, and the program goes on" if detaching else "Ctrl-C parks programs: this system cannot detach")
+    yield Finding(
+        "active",
+        None,
+        "Ctrl-C detaches, and the program goes on" if detaching else "Ctrl-C parks programs: this system cannot detach",
+    )
     yield Finding("active", None, "scheduling: programs first come, first served, with a bound on the calls in flight")
     look = "a live tree" if is_live(sys.stderr) else "one line per event"
     yield Finding("active", None, f"progress is shown as {look}, {'with' if wants_colour(sys.stderr) else 'without'} colours")

@@ -39,7 +39,9 @@ def _of_workflow(entry: str, arguments: dict[str, Json]) -> Drawing:
     try:
         checked = workflow.signature.read_json(arguments)
     except InputError as error:
-        raise InputError(error.message, hint=error.hint or "the graph depends on the arguments: give them with --input") from error
+        raise InputError(
+            error.message, hint=error.hint or "the graph depends on the arguments: give them with --input"
+        ) from error
     return Drawing.of(compose(workflow, checked))
 
 
@@ -48,7 +50,8 @@ async def _of_program(db: str, program_id: str) -> Drawing:
     async with opened(db) as journal:
         history = await history_of(journal, program_id)
     rows = {
-        step.node: Spot(step.node, step.node, step.kind, _names(value_of(step.needs)), step.parent or None, step.state) for step in history.steps
+        step.node: Spot(step.node, step.node, step.kind, _names(value_of(step.needs)), step.parent or None, step.state)
+        for step in history.steps
     }
     if history.program.state not in ENDED and history.program.entry:
         for spot in _to_come(history.program.entry, history.program.input, history.program.options):
@@ -68,7 +71,9 @@ def _to_come(entry: str, input_text: str, options_text: str) -> tuple[Spot, ...]
         return ()
     if not workflow.composes or not isinstance(arguments, dict):
         return ()
-    return tuple(replace(spot, state="pending") for spot in Drawing.of(compose(workflow, workflow.signature.read_json(arguments))).spots)
+    return tuple(
+        replace(spot, state="pending") for spot in Drawing.of(compose(workflow, workflow.signature.read_json(arguments))).spots
+    )
 
 
 def _names(value: Json) -> tuple[str, ...]:
@@ -77,7 +82,14 @@ def _names(value: Json) -> tuple[str, ...]:
 
 def _document(drawing: Drawing) -> dict[str, Json]:
     nodes: list[Json] = [
-        {"id": spot.id, "kind": spot.kind, "needs": [*spot.needs], "parent": spot.parent, "state": spot.state, "critical": spot.id in drawing.critical}
+        {
+            "id": spot.id,
+            "kind": spot.kind,
+            "needs": [*spot.needs],
+            "parent": spot.parent,
+            "state": spot.state,
+            "critical": spot.id in drawing.critical,
+        }
         for spot in drawing.spots
     ]
     return {"version": DOCUMENT_VERSION, "workflow": drawing.title, "nodes": nodes}

@@ -67,7 +67,11 @@ def _put_results(job: Job, output: Output, outcomes: Sequence[Outcome], failed: 
             put(json.dumps(documents[0], ensure_ascii=False))
         elif failed is not None:
             error: Json = {"message": failed.message, "hint": failed.hint}
-            put(json.dumps({"version": DOCUMENT_VERSION, "id": None, "state": None, "result": None, "error": error}, ensure_ascii=False))
+            put(
+                json.dumps(
+                    {"version": DOCUMENT_VERSION, "id": None, "state": None, "result": None, "error": error}, ensure_ascii=False
+                )
+            )
         return
     for outcome in outcomes:
         if outcome.state == "succeeded" and outcome.error is None:
@@ -130,7 +134,11 @@ def say_question(program_id: str, question: dict[str, Json], db: str) -> None:
     if question.get("idempotency_key"):
         say(f"  its idempotency key: {question.get('idempotency_key')}")
     say("look whether it happened, then one of:")
-    for decision, meaning in (("run", "run it again"), ("result:JSON", "it happened; go on with this result"), ("fail", "count it as failed")):
+    for decision, meaning in (
+        ("run", "run it again"),
+        ("result:JSON", "it happened; go on with this result"),
+        ("fail", "count it as failed"),
+    ):
         say(f"  fairlead resume {program_id}{db} --decide '{about}={decision}'   # {meaning}")
 
 

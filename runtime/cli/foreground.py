@@ -47,7 +47,9 @@ class Foreground:
                 raise KeyboardInterrupt
             self.interrupted = ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.TERMINATED
             # The handler runs between two instructions of the main thread, not as part of its event loop.
-            threading.Thread(target=anyio.from_thread.run_sync, args=(self._session.park,), kwargs={"token": token}, daemon=True).start()
+            threading.Thread(
+                target=anyio.from_thread.run_sync, args=(self._session.park,), kwargs={"token": token}, daemon=True
+            ).start()
 
         before = {number: signal.signal(number, park) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

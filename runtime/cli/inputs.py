@@ -43,7 +43,8 @@ def read_decisions(texts: Sequence[str]) -> dict[str, tuple[str, Json]]:
         found = re.fullmatch(r"(.+?)=(run|fail|result:.*)", text, re.DOTALL)
         if found is None:
             raise InputError(
-                f"--decide {text!r} is not a decision", hint="write ABOUT=run, ABOUT=fail or ABOUT=result:JSON (quoted for the shell)"
+                f"--decide {text!r} is not a decision",
+                hint="write ABOUT=run, ABOUT=fail or ABOUT=result:JSON (quoted for the shell)",
             )
         about, decision = found.groups()
         action, _, data = decision.partition(":")
@@ -70,7 +71,8 @@ def existing_database(given: str | None) -> str:
     path = sqlite_path(url)
     if path is not None and not path.exists():
         raise NotFoundError(
-            f"there is no database {path}", hint="go to the folder in which `fairlead run` was used, or name it: --db, or FAIRLEAD_DB"
+            f"there is no database {path}",
+            hint="go to the folder in which `fairlead run` was used, or name it: --db, or FAIRLEAD_DB",
         )
     if url == MEMORY:
         raise InputError("a database in memory ends with its process: there is nothing to look at", hint="name another: --db")
@@ -111,7 +113,9 @@ def _object_of(text: str, place: str) -> dict[str, Json]:
     value = parse_json(text, place)
     if not isinstance(value, dict):
         kind = {list: "a list", str: "a text", bool: "a truth value", type(None): "null"}.get(type(value), "a number")
-        raise InputError(f"{place} is {kind}; the input of a workflow is an object", hint='write the arguments by name: {"name": value}')
+        raise InputError(
+            f"{place} is {kind}; the input of a workflow is an object", hint='write the arguments by name: {"name": value}'
+        )
     return value
 
 

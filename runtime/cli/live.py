@@ -13,13 +13,28 @@ from .progress import Place, Progress, Spending, total
 from .terminal import one_line, seconds, tokens
 
 GLYPHS = {
-    "pending": ("○", "dim"), "running": ("●", "cyan"), "succeeded": ("✓", "green"), "failed": ("✗", "red"), "cancelled": ("⊘", "yellow"),
-    "timed_out": ("⊘", "yellow"), "skipped": ("–", "dim"), "waiting": ("?", "magenta"), "parked": ("‖", "yellow"), "retrying": ("↻", "yellow"),
-    "fallback": ("↻", "yellow"), "accepted": ("○", "dim"), "queued": ("○", "dim"), "started": ("●", "cyan"),
-}  # fmt: skip
-_ASCII = {
-    "○": ".", "●": "*", "✓": "+", "✗": "x", "⊘": "!", "–": "-", "‖": "=", "↻": "~", "├─ ": "|- ", "└─ ": "`- ", "│  ": "|  ", "…": "...", "·": "-",
-}  # fmt: skip
+    "pending": ("○", "dim"),
+    "accepted": ("○", "dim"),
+    "queued": ("○", "dim"),
+    "started": ("●", "cyan"),
+    "running": ("●", "cyan"),
+    "retrying": ("↻", "yellow"),
+    "fallback": ("↻", "yellow"),
+    "waiting": ("?", "magenta"),
+    "parked": ("‖", "yellow"),
+    "succeeded": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "cancelled": ("⊘", "yellow"),
+    "timed_out": ("⊘", "yellow"),
+    "skipped": ("◌", "dim"),
+}
+_ASCII = str.maketrans(
+    {
+        "○": ".", "●": "*", "✓": "+", "✗": "x", "⊘": "!", "◌": "-", "‖": "=", "↻": "~", "├": "|", "└": "`", "│": "|",
+        "─": "-", "…": "~",
+        "·": "-", "⧖": "&",
+    }
+)  # fmt: skip
 ENDED_SHOWN = 4
 """Ended steps shown in one place, when there is room."""
 LISTED_MAX = 10
@@ -33,9 +48,7 @@ def glyph(state: str) -> tuple[str, str]:
 
 def ascii_only(text: str) -> str:
     """The same for terminals that cannot show more."""
-    for mark, plain in _ASCII.items():
-        text = text.replace(mark, plain)
-    return text.encode("ascii", "replace").decode()
+    return text.translate(_ASCII).encode("ascii", "replace").decode()
 
 
 @dataclass(slots=True)
@@ -49,7 +62,11 @@ def render(progress: Progress, now: float, *, height: int, width: int) -> list[T
     """The tree of all programs in at most `height` lines of at most `width` columns."""
     running = [place for place in progress.programs.values() if place.ended_at is None]
     ended = [place for place in progress.programs.values() if place.ended_at is not None]
-    shown = [*ended[-max(0, height // 4 - len(running)) :], *running] if len(progress.programs) > height // 4 else [*ended, *running]
+    shown = (
+        [*ended[-max(0, height // 4 - len(running)) :], *running]
+        if len(progress.programs) > height // 4
+        else [*ended, *running]
+    )
     lines: list[Text] = []
     for index, place in enumerate(shown):
         room = max(1, (height - len(lines)) // (len(shown) - index))
@@ -86,7 +103,9 @@ def _below(place: Place, room: int) -> list[_Line]:
         return []
     active = list(place.active.values())
     everything = sorted([*place.recent, *place.failures, *active], key=lambda item: item.order)
-    if len(everything) + len(place.pending) <= min(LISTED_MAX, room) and place.ended_count <= len(place.recent) + len(place.failures):
+    if len(everything) + len(place.pending) <= min(LISTED_MAX, room) and place.ended_count <= len(place.recent) + len(
+        place.failures
+    ):
         return _with_nested([*everything, *place.pending.values()], room)
     return _summary(place, active, room)
 
@@ -162,8 +181,10 @@ def _now_parts(place: Place, now: float) -> list[str]:
         waiting = f"model {seconds(max(0.0, now - min(place.calls.values())))}"
         parts.append(waiting if len(place.calls) == 1 else f"{waiting}, {len(place.calls)} calls")
     tools = sorted(place.tools.values(), key=lambda wait: wait.since)
-    for wait in tools[:3]:
-        parts.append(f"{'⧖ ' if wait.background else ''}{one_line(wait.tool, 32)} {seconds(max(0.0, now - wait.since))}")
+    parts += [
+        f"{'⧖ ' if wait.background else ''}{one_line(wait.tool, 32)} {seconds(max(0.0, now - wait.since))}"
+        for wait in tools[:3]
+    ]
     if len(tools) > 3:
         parts.append(f"{len(tools) - 3} more tools")
     return parts + token_parts(total(place))

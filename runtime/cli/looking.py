@@ -78,7 +78,9 @@ def condition(record: ProgramRecord) -> str:
 
 def sign_of(record: ProgramRecord) -> tuple[str, str]:
     """Glyph and style of a program's condition."""
-    return ("✗", "red") if condition(record) == "crashed" else glyph("parked" if condition(record) == "parked" else record.state)
+    return (
+        ("✗", "red") if condition(record) == "crashed" else glyph("parked" if condition(record) == "parked" else record.state)
+    )
 
 
 def program_document(record: ProgramRecord) -> dict[str, Json]:
@@ -93,7 +95,8 @@ def whole_document(whole: Whole) -> dict[str, Json]:
     """A program with its steps, calls (without their content) and tool calls, for `--json`."""
     history = whole.history
     steps: list[Json] = [
-        {**asdict(step), "needs": value_of(step.needs), "result": value_of(step.result), "error": value_of(step.error)} for step in history.steps
+        {**asdict(step), "needs": value_of(step.needs), "result": value_of(step.result), "error": value_of(step.error)}
+        for step in history.steps
     ]
     calls: list[Json] = []
     for call in history.calls:
@@ -107,7 +110,8 @@ def whole_document(whole: Whole) -> dict[str, Json]:
     children: list[Json] = [whole_document(child) for child in whole.children]
     usage: dict[str, Json] = dict(asdict(usage_of_calls(history.calls)))
     return {
-        "program": program_document(history.program), "steps": steps, "calls": calls, "tool_calls": tools, "usage": usage, "children": children,
+        "program": program_document(history.program), "steps": steps, "calls": calls, "tool_calls": tools, "usage": usage,
+        "children": children,
     }  # fmt: skip
 
 
@@ -138,7 +142,8 @@ def table_of(records: Sequence[ProgramRecord], now: float) -> RenderableType:
         end = record.ended_at or (now if condition(record) == "running" else None)
         took = seconds(end - record.started_at) if end is not None and record.started_at is not None else ""
         table.add_row(
-            record.id, one_line(record.workflow, 40), Text(f"{sign} {condition(record)}", style), f"{seconds(max(0.0, now - record.created_at))} ago",
+            record.id, one_line(record.workflow, 40), Text(f"{sign} {condition(record)}", style),
+            f"{seconds(max(0.0, now - record.created_at))} ago",
             took, one_line(record.input, 60),
         )  # fmt: skip
     return table
@@ -191,7 +196,7 @@ def _program_line(whole: Whole) -> Text:
 def _add_program(tree: Tree, whole: Whole, everything: bool) -> None:
     below: dict[str, list[StepRecord]] = defaultdict(list)
     known = {step.node for step in whole.history.steps}
-    for step in sorted(whole.history.steps, key=lambda item: (item.started_at or item.ended_at or 0.0)):
+    for step in sorted(whole.history.steps, key=lambda item: item.started_at or item.ended_at or 0.0):
         below[parent_node(step, known)].append(step)
     calls: dict[str, list[CallRecord]] = defaultdict(list)
     for call in whole.history.calls:
@@ -286,7 +291,9 @@ def _call_parts(calls: Sequence[CallRecord], noun: str = "call") -> list[str]:
     usage = usage_of_calls(calls)
     parts = [f"{len(calls)} {noun}{'s' if len(calls) > 1 else ''}"]
     if usage != Usage():
-        parts.append(f"{tokens(usage.input_tokens)} in ({tokens(usage.cached_tokens)} cached) {tokens(usage.output_tokens)} out")
+        parts.append(
+            f"{tokens(usage.input_tokens)} in ({tokens(usage.cached_tokens)} cached) {tokens(usage.output_tokens)} out"
+        )
     failed = [call for call in calls if call.state == "failed"]
     if failed:
         last = value_of(failed[-1].error)

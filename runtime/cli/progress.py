@@ -122,7 +122,13 @@ class Progress:
         program.state, program.ended_at = verb, event.at
         error = data.get("error")
         question = data.get("question")
-        said = error if isinstance(error, dict) else question if isinstance(question, dict) else {"message": data.get("reason", "")}
+        said = (
+            error
+            if isinstance(error, dict)
+            else question
+            if isinstance(question, dict)
+            else {"message": data.get("reason", "")}
+        )
         program.note = str(said.get("message", ""))
 
     def _on_step(self, event: EventRecord, verb: str, data: dict[str, Json]) -> None:

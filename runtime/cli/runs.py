@@ -20,7 +20,19 @@ from .display import display_for
 from .execute import pretty, receipt, say_error, say_question
 from .exits import ExitCode
 from .inputs import read_age
-from .looking import as_json, condition, facts_of, history_of, opened, program_document, table_of, tree_of, value_of, whole_document, whole_of
+from .looking import (
+    as_json,
+    condition,
+    facts_of,
+    history_of,
+    opened,
+    program_document,
+    table_of,
+    tree_of,
+    value_of,
+    whole_document,
+    whole_of,
+)
 from .messages import DOCUMENT_VERSION, Happened, Started
 from .plain import PlainProgress
 from .terminal import clean, console, counted, one_line, put, say
@@ -102,7 +114,8 @@ def show_events(db: str, program_id: str, *, after: int, follow: bool, jsonl: bo
     def show(event: EventRecord) -> None:
         if jsonl:
             document: Json = {
-                "program": event.program_id, "seq": event.seq, "at": event.at, "kind": event.kind, "node": event.node, "data": decode(event.data),
+                "program": event.program_id, "seq": event.seq, "at": event.at, "kind": event.kind, "node": event.node,
+                "data": decode(event.data),
             }  # fmt: skip
             put(json.dumps(document, ensure_ascii=False))
         else:
@@ -156,7 +169,9 @@ def _code_of(record: ProgramRecord, db_option: str, *, quiet_result: bool) -> in
     if facts:
         say_error(str(facts.get("message")), str(facts["hint"]) if facts.get("hint") else None)
     else:
-        say_error(f"program {record.id} has not ended and nobody runs it", f"go on with `fairlead resume {record.id}{db_option}`")
+        say_error(
+            f"program {record.id} has not ended and nobody runs it", f"go on with `fairlead resume {record.id}{db_option}`"
+        )
     return ExitCode.FAILED
 
 
@@ -180,7 +195,10 @@ def cancel_program(db: str, program_id: str) -> int:
 
     ended = _run(cancel)
     if ended is None:
-        say_error(f"program {program_id} was asked to stop and has not ended yet", f"watch it: fairlead runs events {program_id} --follow")
+        say_error(
+            f"program {program_id} was asked to stop and has not ended yet",
+            f"watch it: fairlead runs events {program_id} --follow",
+        )
         return ExitCode.TIMEOUT
     stopped = ended["stopped"]
     assert isinstance(stopped, dict)
@@ -205,7 +223,9 @@ def prune_programs(db: str, older_than: str, *, yes: bool) -> int:
     if number == 0:
         say(f"nothing to delete: no program ended more than {older_than} ago")
         return ExitCode.OK
-    if not yes and not _confirmed(f"delete {counted(number, 'program')} that ended more than {older_than} ago, with all their records?"):
+    if not yes and not _confirmed(
+        f"delete {counted(number, 'program')} that ended more than {older_than} ago, with all their records?"
+    ):
         return ExitCode.FAILED
     put(f"deleted {counted(_run(prune), 'program')}")
     return ExitCode.OK

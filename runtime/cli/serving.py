@@ -45,19 +45,25 @@ def serve_engine(serving: Serving) -> int:
     key = EngineSettings(engine="url", api_key_env=serving.api_key_env).api_key()
     if key is None and not _is_loopback(serving.host):
         raise ConfigurationError(
-            f"--host {serving.host} can be reached from other machines, and no API key is set", hint="give --api-key-env NAME, or serve on 127.0.0.1"
+            f"--host {serving.host} can be reached from other machines, and no API key is set",
+            hint="give --api-key-env NAME, or serve on 127.0.0.1",
         )
     engine = EmbeddedEngine(
-        model=serving.model, profile=serving.profile, speed=serving.speed, seed=serving.seed, script=serving.script, kv_tokens=serving.kv_tokens,
+        model=serving.model, profile=serving.profile, speed=serving.speed, seed=serving.seed, script=serving.script,
+        kv_tokens=serving.kv_tokens,
         priority=serving.priority, requests=Path(serving.requests) if serving.requests else False,
     )  # fmt: skip
-    anyio.run(functools.partial(serve, engine, host=serving.host, port=serving.port, api_key=key, on_ready=functools.partial(_tell, serving)))
+    anyio.run(
+        functools.partial(
+            serve, engine, host=serving.host, port=serving.port, api_key=key, on_ready=functools.partial(_tell, serving)
+        )
+    )
     return ExitCode.OK
 
 
 def _tell(serving: Serving, url: str) -> None:
     speed = "answers at once" if math.isinf(serving.speed) else f"{serving.speed:g}x real time"
-    say(f"embedded engine: model {serving.model}, profile {serving.profile}, {speed}. It is not a language model. Ctrl-C ends it.")
+    say(f"embedded engine (not a language model): model {serving.model}, profile {serving.profile}, {speed}; Ctrl-C ends it")
     put(url)
 
 

@@ -17,12 +17,12 @@ import anyio
 from ...encoding import Json, decode
 from ...errors import ConflictError, FairleadError, InputError, NotFoundError
 from ..clock import SystemClock
-from ..loading import load_workflow
 from ..decisions import Decision
-from ..program import Program, error_facts
+from ..loading import load_workflow
+from ..program import Program
 from ..runtime import Runtime
 from ..states import ProgramState
-from ..steps import brief
+from ..steps import brief, error_facts
 from ..store.records import EventRecord, ProgramRecord
 from .exits import ExitCode, exit_code, fairlead_error
 from .inputs import MEMORY
@@ -73,7 +73,9 @@ class Session:
         async with self._runtime(job.settings) as runtime, anyio.create_task_group() as tasks:
             tasks.start_soon(self._cancel_when_parking, tasks.cancel_scope)
             if job.id is not None and await runtime.journal.history(job.id) is not None:
-                raise ConflictError(f"there is a program {job.id!r} already", hint=f"choose another --id, or `fairlead resume {job.id}`")
+                raise ConflictError(
+                    f"there is a program {job.id!r} already", hint=f"choose another --id, or `fairlead resume {job.id}`"
+                )
             options = job.settings.as_options()
             program = runtime.start(workflow, job.input, program_id=job.id, tenant=job.tenant, options=options)
             await self._follow(runtime, program)
@@ -115,7 +117,9 @@ class Session:
 
     async def _wait_until_released(self, journal: Journal, record: ProgramRecord) -> None:
         """Return when no process runs the program; the killed or parking one may need a moment."""
-        while record.owner is not None and any(found.id == record.id for found in await _owned(journal, record)):
+        while record.owner is not None and any(  # noqa: ASYNC110 - what it waits for happens in another process
+            found.id == record.id for found in await _owned(journal, record)
+        ):
             await anyio.sleep(0.05)
 
     async def _to_resume(self) -> dict[EngineSettings, list[ProgramRecord]]:
@@ -176,7 +180,9 @@ class Session:
                 self._tell(_outcome(program, None, exit=ExitCode.INTERRUPTED))
 
 
-_TOLD = frozenset(state for state in ProgramState if state not in (ProgramState.ACCEPTED, ProgramState.QUEUED, ProgramState.RUNNING))
+_TOLD = frozenset(
+    state for state in ProgramState if state not in (ProgramState.ACCEPTED, ProgramState.QUEUED, ProgramState.RUNNING)
+)
 
 
 async def _owned(journal: Journal, record: ProgramRecord) -> list[ProgramRecord]:
@@ -200,7 +206,8 @@ def _outcome(program: Program, error: Exception | None, *, exit: int | None = No
         question=question,
         stopped=stopped if any(stopped.values()) else None,
         counts={
-            "steps": counts.steps, "steps_reused": counts.steps_reused, "calls": counts.calls, "calls_replayed": counts.calls_replayed,
+            "steps": counts.steps, "steps_reused": counts.steps_reused, "calls": counts.calls,
+            "calls_replayed": counts.calls_replayed,
             "tools": counts.tools, "tools_reused": counts.tools_reused,
         },
         usage=asdict(counts.usage), usage_replayed=asdict(counts.usage_replayed),
@@ -212,7 +219,9 @@ def _outcome(program: Program, error: Exception | None, *, exit: int | None = No
 
 def _refused(record: ProgramRecord, error: FairleadError) -> Outcome:
     """The outcome of a program that could not be taken up."""
-    return Outcome(record.id, record.workflow, record.state, error=error_facts(error), exit=int(exit_code(error)), trace=_trace(error))
+    return Outcome(
+        record.id, record.workflow, record.state, error=error_facts(error), exit=int(exit_code(error)), trace=_trace(error)
+    )
 
 
 def _failed(error: BaseException) -> Failed:

@@ -39,7 +39,9 @@ class EngineSettings:
         if self.speed is not None and not self.speed > 0:
             raise InputError(f"--engine-speed {self.speed:g}: must be more than 0")
         if not self.is_embedded and (self.speed, self.seed, self.script) != (None, None, None):
-            raise InputError("--engine-speed, --engine-seed and --engine-script belong to the embedded engine", hint="leave them out")
+            raise InputError(
+                "--engine-speed, --engine-seed and --engine-script belong to the embedded engine", hint="leave them out"
+            )
         if self.api_key_env is not None and self.is_embedded:
             raise InputError("--api-key-env is for an engine behind a URL", hint="leave it out, or give --engine URL")
         script = str(Path(self.script).resolve()) if self.script else None
@@ -48,7 +50,13 @@ class EngineSettings:
     def as_options(self) -> dict[str, Json]:
         """What is kept with the program."""
         options: dict[str, Json] = {"engine": self.engine or EMBEDDED}
-        given = {"model": self.model, "api_key_env": self.api_key_env, "engine_speed": self.speed, "engine_seed": self.seed, "engine_script": self.script}
+        given = {
+            "model": self.model,
+            "api_key_env": self.api_key_env,
+            "engine_speed": self.speed,
+            "engine_seed": self.seed,
+            "engine_script": self.script,
+        }
         return options | {name: value for name, value in given.items() if value is not None}
 
     def over(self, options: Mapping[str, Json]) -> EngineSettings:
@@ -71,7 +79,9 @@ class EngineSettings:
             return None
         key = os.environ.get(self.api_key_env)
         if not key:
-            raise ConfigurationError(f"the environment variable {self.api_key_env} (--api-key-env) is not set", hint=f"export {self.api_key_env}=...")
+            raise ConfigurationError(
+                f"the environment variable {self.api_key_env} (--api-key-env) is not set", hint=f"export {self.api_key_env}=..."
+            )
         return key
 
     def made(self) -> Engine | str:

@@ -169,7 +169,11 @@ class Viewer:
 
 def _spawn(job: Job) -> subprocess.Popen[bytes]:
     worker = subprocess.Popen(
-        [sys.executable, "-m", f"{__package__}.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, bufsize=0
+        [sys.executable, "-m", f"{__package__}.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        bufsize=0,
     )
     assert worker.stdin is not None
     with suppress(BrokenPipeError):

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from .graphs.options import Retry as Retry
     from .graphs.options import Timeout as Timeout
     from .runtime.agent import Agent as Agent
+    from .runtime.agent import AgentResult as AgentResult
     from .runtime.body import StepContext as StepContext
+    from .runtime.decisions import Decision as Decision
     from .runtime.runtime import Runtime as Runtime
     from .runtime.runtime import run as run
     from .signature import injected as injected
@@ -55,7 +57,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Agent": ".runtime.agent",
+    "AgentResult": ".runtime.agent",
     "Cache": ".graphs.options",
+    "Decision": ".runtime.decisions",
     "DeclarationError": ".errors",
     "EngineError": ".errors",
     "FairleadError": ".errors",

@@ -376,18 +376,18 @@ async def test_plain_steps_run_beside_each_other_in_threads_up_to_the_bound() ->
     barrier = threading.Barrier(3, timeout=10)
 
     @step
-    def meet(n: int) -> str:
+    def meet(n: int) -> int:
         barrier.wait()
-        return threading.current_thread().name
+        return threading.get_ident()
 
     @workflow
-    def flow() -> Handle[list[str]]:
+    def flow() -> Handle[list[int]]:
         return meet.map([1, 2, 3])
 
     async with Runtime(threads_max=3) as runtime:
-        names = await runtime.run(flow)
-    assert len(set(names)) == 3
-    assert threading.current_thread().name not in names
+        threads = await runtime.run(flow)
+    assert len(set(threads)) == 3
+    assert threading.get_ident() not in threads
 
 
 async def test_a_step_in_a_thread_uses_tools_maps_workflows_and_its_context(db: str | None) -> None:

@@ -9,24 +9,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.runtime.scheduling.fcfs import ProgramFCFS
-from fairlead.runtime.scheduling.port import CallEnded, CallReady, Dispatch, Event, ProgramEnded
+from fairlead.runtime.scheduling.port import CallEnded, CallReady, Decision, Dispatch, EngineAdded, Event, ProgramEnded
 
 
 def ready(call_id: int, program: str) -> CallReady:
     return CallReady(call_id, program, "default")
 
 
+def dispatches(decisions: list[Decision]) -> list[Dispatch]:
+    """The decisions, which this policy makes of one kind only."""
+    assert all(isinstance(decision, Dispatch) for decision in decisions)
+    return [decision for decision in decisions if isinstance(decision, Dispatch)]
+
+
 def feed(policy: ProgramFCFS, *events: Event) -> list[int]:
     """The calls that are dispatched, in order."""
-    return [decision.call_id for event in events for decision in policy.handle(event, 0.0)]
+    return [decision.call_id for event in events for decision in dispatches(policy.handle(event, 0.0))]
+
+
+def over(bounds: Mapping[str, int]) -> ProgramFCFS:
+    """The policy over engines that take this many calls at once."""
+    policy = ProgramFCFS()
+    for engine, bound in bounds.items():
+        policy.handle(EngineAdded(engine, bound), 0.0)
+    return policy
 
 
 def one_at_a_time() -> ProgramFCFS:
-    return ProgramFCFS({"engine": 1})
+    return over({"engine": 1})
 
 
 def test_a_call_goes_at_once_while_an_engine_has_room() -> None:
-    policy = ProgramFCFS({"engine": 2})
+    policy = over({"engine": 2})
     assert policy.handle(ready(1, "a"), 0) == [Dispatch(1, "engine")]
     assert policy.handle(ready(2, "a"), 0) == [Dispatch(2, "engine")]
     assert policy.handle(ready(3, "a"), 0) == []
@@ -71,8 +85,8 @@ def test_a_call_that_is_given_up_while_it_waits_is_not_sent() -> None:
 
 
 def test_the_engine_with_the_smallest_share_of_its_room_used_is_taken() -> None:
-    policy = ProgramFCFS({"small": 1, "large": 4})
-    engines = [policy.handle(ready(number, "a"), 0)[0].engine for number in range(1, 6)]
+    policy = over({"small": 1, "large": 4})
+    engines = [dispatches(policy.handle(ready(number, "a"), 0))[0].engine for number in range(1, 6)]
     assert engines == ["small", "large", "large", "large", "large"]
     assert policy.handle(ready(6, "a"), 0) == []
     assert policy.handle(CallEnded(1), 0) == [Dispatch(6, "small")]
@@ -86,11 +100,10 @@ def test_events_about_what_is_not_known_change_nothing() -> None:
 def test_every_call_can_say_why_it_waits() -> None:
     policy = one_at_a_time()
     feed(policy, ready(1, "old"), ready(2, "new"), ready(3, "newer"), ready(4, "newer"), ready(5, "old"))
-    assert policy.explain(1) == "in flight on engine 'engine'"
-    assert "0 calls of earlier programs" in policy.explain(5)
-    assert "1 calls of earlier programs" in policy.explain(2)
-    assert "2 calls of earlier programs" in policy.explain(4)
-    assert policy.explain(9) == "unknown call"
+    assert policy.explain(1, 0).text == "in flight on engine 'engine'"
+    assert [policy.explain(call, 0).position for call in (5, 2, 4)] == [0, 1, 2]
+    assert policy.explain(4, 0).rule == "place"
+    assert policy.explain(9, 0).rule == "unknown call"
 
 
 def test_nothing_becomes_due_by_itself() -> None:
@@ -98,7 +111,8 @@ def test_nothing_becomes_due_by_itself() -> None:
 
 
 ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["ready", "ready", "ready", "ended", "given up", "program ended"]), st.integers(0, 5)), max_size=120
+    st.tuples(st.sampled_from(["ready", "ready", "ready", "ended", "given up", "program ended"]), st.integers(0, 5)),
+    max_size=120,
 )
 BOUNDS: st.SearchStrategy[Mapping[str, int]] = st.dictionaries(st.sampled_from(["x", "y", "z"]), st.integers(1, 3), min_size=1)
 
@@ -108,7 +122,7 @@ class Outside:
 
     def __init__(self, bounds: Mapping[str, int]) -> None:
         self.bounds = bounds
-        self.policy = ProgramFCFS(bounds)
+        self.policy = over(bounds)
         self.waiting: dict[int, str] = {}
         self.running: dict[int, str] = {}
         self.dispatched: list[tuple[int, str]] = []
@@ -133,7 +147,7 @@ class Outside:
             self.handle(ProgramEnded(f"program {number}"))
 
     def handle(self, event: Event) -> None:
-        for decision in self.policy.handle(event, float(len(self.dispatched))):
+        for decision in dispatches(self.policy.handle(event, float(len(self.dispatched)))):
             assert decision.call_id in self.waiting, "only a waiting call is sent, and once"
             del self.waiting[decision.call_id]
             self.running[decision.call_id] = decision.engine
