@@ -12,24 +12,17 @@ from __future__ import annotations
 import ast
 import json
 import os
-import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import run as run_program
-from typing import Any, ParamSpec, TypeVar
 
 import anyio
 from pydantic import BaseModel
 
-from fairlead import Agent, Handle, Retry, Timeout, Tool, run, step, tool, workflow
-from fairlead.runtime.agent import AgentResult
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from fairlead import Agent, Handle, Retry, Timeout, ToolContext, injected, run, step, tool, workflow
 
 AGENTS_MAX = 6
 """Files that are reviewed at the same time."""
@@ -78,13 +71,14 @@ class Summary(BaseModel):
     findings: int
 
 
-root: ContextVar[Path] = ContextVar("root")
-"""The repository under review, for the tools of this step: where they may look is not for the model to say."""
+def root(context: ToolContext) -> Path:
+    """The repository under review. Where tools may look is not for the model to say: it is what the program was given."""
+    return Path(str(context.input["repository"])).resolve()
 
 
-def inside(path: str) -> Path:
+def inside(path: str, context: ToolContext) -> Path:
     """A file of the repository. Raises `ValueError` for a path that leads out of it, also through a link."""
-    folder = root.get().resolve()
+    folder = root(context)
     file = (folder / path).resolve()
     if not file.is_relative_to(folder):
         raise ValueError(f"{path} is outside of the repository")
@@ -95,19 +89,19 @@ def inside(path: str) -> Path:
 
 
 @tool(idempotency="idempotent")
-def read(path: str, first_line: int = 1) -> str:
+def read(path: str, first_line: int = 1, context: ToolContext = injected) -> str:
     """Read up to 150 lines of a file, with their numbers."""
-    lines = inside(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = inside(path, context).read_text(encoding="utf-8", errors="replace").splitlines()
     part = lines[max(first_line, 1) - 1 :][:LINES_MAX]
     return "\n".join(f"{number:>4} {line}" for number, line in enumerate(part, max(first_line, 1)))
 
 
 @tool(idempotency="idempotent")
-def search(query: str) -> list[Hit]:
+def search(query: str, context: ToolContext = injected) -> list[Hit]:
     """Find the lines of the repository's Python files that contain a text; the first 20."""
     hits: list[Hit] = []
-    for path in sources(root.get()):
-        for number, line in enumerate(inside(path).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for path in sources(root(context)):
+        for number, line in enumerate(inside(path, context).read_text(encoding="utf-8", errors="replace").splitlines(), 1):
             if query in line:
                 hits.append(Hit(path=path, line=number, text=line.strip()))
                 if len(hits) == HITS_MAX:
@@ -116,9 +110,9 @@ def search(query: str) -> list[Hit]:
 
 
 @tool(idempotency="idempotent", timeout=60)
-def lint(path: str) -> list[Finding]:
+def lint(path: str, context: ToolContext = injected) -> list[Finding]:
     """Check a Python file with ruff, or with a few checks of our own where ruff is not installed."""
-    file = inside(path)
+    file = inside(path, context)
     if find_spec("ruff") is None:
         return [Finding(path=path, line=line, rule=rule, message=text) for line, rule, text in checked(file)]
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--exit-zero", "--output-format=json"]
@@ -131,11 +125,11 @@ def lint(path: str) -> list[Finding]:
 
 
 @tool(idempotency="idempotent", background=True, timeout=60)
-async def history(path: str) -> History:
+async def history(path: str, context: ToolContext = injected) -> History:
     """How often a file was changed, by whom and when last. Slow: the result comes later."""
-    inside(path)
+    inside(path, context)
     await anyio.sleep(HISTORY_DELAY_S)
-    log = await anyio.run_process(["git", "-C", str(root.get()), "log", "--format=%as%x09%an", "--", path])
+    log = await anyio.run_process(["git", "-C", str(root(context)), "log", "--format=%as%x09%an", "--", path])
     entries = [line.split("\t", 1) for line in log.stdout.decode(errors="replace").splitlines()]
     return History(
         commits=len(entries),
@@ -160,11 +154,10 @@ def python_files(repository: str, files: int) -> list[str]:
 
 
 @step(retry=Retry(attempts=2), timeout=Timeout(idle=120))
-async def review_file(path: str, repository: str) -> FileReview:
-    root.set(Path(repository))
+async def review_file(path: str) -> FileReview:
     answer = await reviewer.run(f"Review the file {path}")
-    findings = {(found.line, found.rule): found for given in results(answer, lint) for found in given if found.path == path}
-    histories = results(answer, history)
+    findings = {(found.line, found.rule): found for given in answer.results(lint) for found in given if found.path == path}
+    histories = answer.results(history)
     return FileReview(
         path=path,
         findings=sorted(findings.values(), key=lambda finding: finding.line),
@@ -204,7 +197,7 @@ def write_report(repository: str, reviews: list[FileReview], report: str) -> Sum
 @workflow
 def review(repository: str = ".", report: str = "review.md", files: int = 24) -> Handle[Summary]:
     paths = python_files(repository, files)
-    reviews = review_file.options(limit=AGENTS_MAX).map(paths.value, repository)
+    reviews = review_file.options(limit=AGENTS_MAX).map(paths.value)
     return write_report(repository, reviews.value, report)
 
 
@@ -232,23 +225,6 @@ def checked(file: Path) -> Iterator[tuple[int, str, str]]:
                 yield node.lineno, "mutable-default", f"{node.name} shares a mutable default between its calls"
             if (length := (node.end_lineno or node.lineno) - node.lineno + 1) > 60:
                 yield node.lineno, "long-function", f"{node.name} is {length} lines long"
-
-
-def results(answer: AgentResult[str], called: Tool[P, R]) -> list[R]:
-    """What one tool returned to the agent, typed, in order; calls that failed are left out."""
-    texts: list[str] = []
-    mine: set[str] = set()
-    messages: Sequence[Any] = answer.messages
-    for message in messages:
-        match message:
-            case {"role": "assistant", "tool_calls": [*asked]}:
-                mine |= {call["id"] for call in asked if call["function"]["name"] == called.name}
-            case {"role": "tool", "tool_call_id": str(number), "content": str(text)} if number in mine:
-                texts.append(text)
-            case {"role": "user", "content": str(text)} if late := re.match(rf"\[[\w-]+\] {called.name} finished: ", text):
-                texts.append(text[late.end() :])
-    border = called.signature.result
-    return [border.read(text.encode()) for text in texts if not text.startswith(("error:", '{"status":', '{"ticket":'))]
 
 
 if __name__ == "__main__":

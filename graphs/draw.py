@@ -165,10 +165,9 @@ def _without_elements(drawing: Drawing) -> Drawing:
     """The drawing without elements and rounds; what they added hangs on their map or loop."""
     containers = {spot.id for spot in drawing.spots if spot.kind in ("map", "loop")}
     stands_for = {spot.id: spot.parent for spot in drawing.spots if spot.parent in containers}
-    counts = Counter(
-        spot.parent for spot in drawing.spots if spot.parent in containers and "?" not in spot.id.rpartition(")")[2]
-    )
-    return _renamed(drawing, {node: parent for node, parent in stands_for.items() if parent is not None}, counts)
+    # The tests of a loop, `name(2)?test`, are no rounds of their own.
+    counts = Counter(parent for node, parent in stands_for.items() if "?" not in node.rpartition(")")[2])
+    return _renamed(drawing, stands_for, counts)
 
 
 def _renamed(drawing: Drawing, stands_for: dict[str, str], counts: Counter[str]) -> Drawing:

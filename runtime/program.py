@@ -98,7 +98,7 @@ class Program:
 
     @cached_property
     def input(self) -> dict[str, Json]:
-        """The arguments, by parameter name; those left to their defaults are not in it."""
+        """The arguments, by parameter name, defaults included."""
         value = decode(self.record.input)
         assert isinstance(value, dict)
         return value

@@ -159,6 +159,7 @@ class Runtime:
         options: Mapping[str, Json] | None = None,
     ) -> Program:
         workflow.signature.check()
+        arguments = workflow.signature.with_defaults(arguments)
         graph = compose(workflow, arguments) if workflow.composes else None
         record = new_record(
             workflow, arguments, id=program_id or new_program_id(self._clock.now()), entry=entry_of(workflow), tenant=tenant,

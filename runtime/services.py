@@ -70,6 +70,7 @@ class Services:
         history = await self.journal.history(child_id) if parent.resumed else None
         if history is not None:
             return Program(self, workflow, history.program, history=history, parent=parent)
+        arguments = workflow.signature.with_defaults(arguments)
         for name, data in arguments.items():
             workflow.signature.parameters[name].read(data)
         record = new_record(

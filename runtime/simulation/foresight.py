@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from ..engines.embedded.victims import Victim
 from .programs import Program
 
 
@@ -19,10 +18,13 @@ class CallFuture:
 
     call_id: int
     output_tokens: int
-    work_left: float
-    """Seconds that the program's remaining calls take alone, this one included, if nothing is in a cache but its own past."""
-    next_gap_s: float | None
-    """From the end of this call to the program's next one; None after the last."""
+    calls_left: int
+    """Calls that the program still has to make, this one included."""
+    new_tokens_left: int
+    """Prompt tokens of those calls that no earlier call of the program had; what an endless cache would still prefill."""
+    output_tokens_left: int
+    gap_s: float | None
+    """From the end of this call to the next one that needs it; None after the last."""
 
 
 @runtime_checkable
@@ -34,8 +36,10 @@ class Clairvoyant(Protocol):
 
 @runtime_checkable
 class KnowsGraphs(Protocol):
-    """Is told the whole graph of a declared program, just before `ProgramArrived`. Declared graphs are no secret: this is
-    a channel of the simulator, not an oracle."""
+    """Is told the whole graph of a declared program, just before `ProgramArrived`.
+
+    Who declares a graph tells it, so this is no oracle; sizes and pauses in it must not be read.
+    """
 
     def declare(self, program_id: str, program: Program) -> None: ...
 
@@ -44,5 +48,5 @@ class KnowsGraphs(Protocol):
 class ChoosesVictims(Protocol):
     """Chooses what an engine's cache gives up: needs a modified engine."""
 
-    def victim_score(self, engine: str, victim: Victim, now: float) -> float:
-        """The highest goes first."""
+    def victim_score(self, engine: str, program_id: str, agent: str, tokens: int, idle_s: float, now: float) -> float:
+        """The cached prefix with the highest score goes first, from its end. `tokens` is its whole length."""

@@ -233,6 +233,13 @@ class Signature:
                 raise InputError(f"{parameter.place} is missing")
         return checked
 
+    def with_defaults(self, arguments: dict[str, bytes]) -> dict[str, bytes]:
+        """The arguments, completed by the defaults. Raises `DeclarationError` for a default that does not fit its type."""
+        return {
+            name: arguments[name] if name in arguments else parameter.constant(parameter.default)
+            for name, parameter in self.parameters.items()
+        }
+
     @cached_property
     def json_schema(self) -> dict[str, Json]:
         """JSON Schema (draft 2020-12) of the arguments as one object."""

@@ -52,7 +52,7 @@ def test_in_memory_nothing_is_left_behind(shell: Shell, tmp_path: Path) -> None:
     ],
 )
 def test_failures_say_why_and_exit_with_their_code(shell: Shell, args: list[str], code: int, said: str) -> None:
-    shown = shell.run("run", *args, "--quiet")
+    shown = shell.run("run", *([] if "--db" in args else ["--db", "memory:"]), *args, "--quiet")
     assert shown.code == code, shown.err
     assert said in shown.err
     assert "Traceback" not in shown.err
@@ -60,7 +60,7 @@ def test_failures_say_why_and_exit_with_their_code(shell: Shell, args: list[str]
 
 
 def test_debug_shows_where(shell: Shell) -> None:
-    assert 'raise ValueError(f"no luck' in shell.run("run", "flows.py:fails", "--debug").err
+    assert 'raise ValueError(f"no luck' in shell.run("run", "flows.py:fails", "--debug", "--db", "memory:").err
 
 
 def test_a_second_program_with_the_same_id_is_refused(shell: Shell) -> None:
@@ -246,7 +246,7 @@ def test_a_closed_pipe_ends_quietly(shell: Shell) -> None:
 
 @pytest.mark.parametrize(("environment", "coloured"), [({"NO_COLOR": "1"}, False), ({"FORCE_COLOR": "1"}, True), ({}, False)])
 def test_colours_are_as_the_environment_says(shell: Shell, environment: dict[str, str], coloured: bool) -> None:
-    assert ("\x1b[" in shell.run("run", "flows.py:fails", **environment).err) is coloured
+    assert ("\x1b[" in shell.run("run", "flows.py:fails", "--db", "memory:", **environment).err) is coloured
 
 
 def test_the_embedded_engine_serves_and_is_found(shell: Shell) -> None:

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from examples import demo, review_repository
-from examples.review_repository import inside, lint, read, review, root
-from fairlead import Runtime, run
+from examples.review_repository import inside, lint, read, review
+from fairlead import Runtime, ToolContext, run
 from fairlead.runtime.engines.embedded import EmbeddedEngine
 from fairlead.runtime.engines.embedded.server import running_server
 from fairlead.runtime.engines.port import EngineRequest
@@ -65,26 +65,31 @@ def test_a_file_limit_takes_the_largest(repository: Path, tmp_path: Path) -> Non
     assert "## shop/__init__.py" not in report
 
 
+def of(repository: Path) -> ToolContext:
+    """What a tool sees when it is called by the review of this repository."""
+    return ToolContext("prg_1", "review_file", {"repository": str(repository)}, "key")
+
+
 @pytest.mark.parametrize("path", ["../secret.py", "link.txt", "/etc/hostname", "shop/../../secret.py"])
 def test_tools_do_not_leave_the_repository(repository: Path, path: str) -> None:
-    root.set(repository)
     with pytest.raises(ValueError, match="outside of the repository"):
-        read.function(path)
+        read.function(path, 1, of(repository))
 
 
 def test_tools_read_inside_the_repository(repository: Path) -> None:
-    root.set(repository)
-    assert inside("shop/prices.py") == (repository / "shop/prices.py").resolve()
-    assert read.function("shop/prices.py", 4) == "   4 def price(item: str) -> float:\n   5     return {'tea': 2.5}[item]"
+    assert inside("shop/prices.py", of(repository)) == (repository / "shop/prices.py").resolve()
+    assert (
+        read.function("shop/prices.py", 4, of(repository))
+        == "   4 def price(item: str) -> float:\n   5     return {'tea': 2.5}[item]"
+    )
 
 
 def test_without_ruff_it_looks_itself(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root.set(repository)
     monkeypatch.setattr(review_repository, "find_spec", lambda name: None)
-    assert [finding.rule for finding in lint.function("shop/post.py")] == ["bare-except"]
-    assert [finding.rule for finding in lint.function("shop/orders.py")] == ["mutable-default"]
+    assert [finding.rule for finding in lint.function("shop/post.py", of(repository))] == ["bare-except"]
+    assert [finding.rule for finding in lint.function("shop/orders.py", of(repository))] == ["mutable-default"]
     (repository / "broken.py").write_text("def broken(:\n")
-    assert [finding.rule for finding in lint.function("broken.py")] == ["syntax"]
+    assert [finding.rule for finding in lint.function("broken.py", of(repository))] == ["syntax"]
 
 
 async def test_after_a_kill_nothing_recorded_is_asked_again(repository: Path, tmp_path: Path) -> None:

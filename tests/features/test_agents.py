@@ -82,9 +82,9 @@ async def test_an_agent_with_tools_of_every_kind_gives_a_typed_answer(db: str | 
         head = max(history.calls, key=lambda call: call.ordinal).conversation
         assert head is not None
         messages: list[Any] = [decode(message) for message in await runtime.journal.conversation(head)]
-    assert [message["role"] for message in messages] == ["system", "user", "assistant", "tool", "tool", "tool", "assistant", "user"]
-    assert messages[3]["content"] == "3"
-    assert messages[7]["content"] == '[ticket-1] ponder finished: "pondered it"'
+    contents = [message["content"] for message in messages]
+    assert contents[3:6] == ["3", "HEY", '{"status":"running","ticket":"ticket-1"}']
+    assert contents.count('[ticket-1] ponder finished: "pondered it"') == 1
 
 
 def test_the_embedded_engine_drives_an_agent_by_itself() -> None:

@@ -85,8 +85,10 @@ def save(text: str, ctx: ToolContext = injected) -> bool:
 
 
 # Decorated functions keep what they take and give; sync and async are the same to a caller.
-fetch_is_a_step: Step[[str], Page] = fetch
-assert_type(save("x"), "Coroutine[Any, Any, bool]")
+a_step: Step[[str], Page] = fetch
+a_plain_step: Step[[Page, float], int] = measure
+a_step_with_options: Step[[list[int]], int] = total
+a_tool: Tool[[str, int], list[str]] = search
 
 
 @workflow
@@ -122,10 +124,12 @@ async def plain(urls: Sequence[str], scale: float = 1.0) -> list[int]:
     assert_type(await composed("x"), int)
     assert_type(await ask("why"), str)  # injected parameters are left out
     assert_type(await ask_plainly("why"), str)
-    assert_type(await search("x"), list[str])
+    searching = search("x")
+    assert_type(searching, Coroutine[Any, Any, list[str]])
+    assert_type(await searching, list[str])
     assert_type(search.blocking("x", limit=3), list[str])
     assert_type(save.blocking("x"), bool)
-    assert_type(when(is_big(3), then=lambda: 1), "Handle[Any]")  # the ways may differ
+    assert_type(when(is_big(3), then=lambda: 1), Handle[Any])  # the ways may differ
     return [1]
 
 
@@ -134,8 +138,9 @@ def composed_of_values(url: str) -> int:
     return measure(fetch(url).value).value
 
 
-assert_type(composed, Workflow[[str], int])
-assert_type(composed_of_values, Workflow[[str], int])
+a_workflow: Workflow[[str], int] = composed
+a_workflow_of_values: Workflow[[str], int] = composed_of_values
+a_plain_workflow: Workflow[[Sequence[str], float], list[int]] = plain
 
 
 def mistakes() -> None:
@@ -151,7 +156,7 @@ def mistakes() -> None:
     measure.map([Page(url="x")], scale="2")  # type: ignore[arg-type]
     measure.map([Page(url="x")], 1.0, 2.0)  # type: ignore[call-arg]
     composed(3)  # type: ignore[arg-type]
-    search(3)  # type: ignore[arg-type]
+    search.blocking(3)  # type: ignore[arg-type]
     search.blocking("x", "y")  # type: ignore[arg-type]
     loop(double, "x", until=is_big, limit=3)  # type: ignore[arg-type]
     loop(double, 1, until=double, limit=3)  # type: ignore[arg-type]
@@ -183,7 +188,7 @@ async def agents() -> None:
     assert_type(judge.run_blocking("hi").output, Page)
     assert_type(Agent(output=list[int]), Agent[list[int]])
     Agent(tools=[fetch])  # type: ignore[list-item]
-    Agent(output=3)  # type: ignore[arg-type]
+    Agent(output=3)  # type: ignore[call-overload]
 
 
 async def records(ctx: StepContext) -> None:
@@ -193,5 +198,3 @@ async def records(ctx: StepContext) -> None:
     assert_type(await ctx.record("n", lambda: 3), int)
     assert_type(await ctx.record("s", look_later), str)
 
-
-any_tool: Tool[[str, int], list[str]] = search

@@ -37,7 +37,7 @@ def big(n: int) -> bool:
 def everything() -> Handle[int]:
     numbers = grow.map(one().value)
     total = add(numbers.value)
-    chosen = when(big(total), then=lambda: grow(total), otherwise=lambda: loop(grow, total, until=big, limit=3))
+    chosen = when(big(total.value), then=lambda: grow(total.value), otherwise=lambda: loop(grow, total, until=big, limit=3))
     return add([chosen.value, total.value])
 
 

@@ -1,0 +1,85 @@
+"""What a run leaves behind: one line per call and per program, times on the virtual clock. Facts only; `results` adds them up."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+from .programs import Program, Workload
+
+
+@dataclass(slots=True)
+class CallRun:
+    """One call as it went. Times are None until they happen."""
+
+    call_id: int
+    program: ProgramRun
+    position: int
+    """Of the call in its program."""
+    ready_at: float
+    engine: str = ""
+    dispatched_at: float | None = None
+    admitted_at: float | None = None
+    """When the engine took it from its own queue."""
+    first_token_at: float | None = None
+    ended_at: float | None = None
+    cached_tokens: int = 0
+    preemptions: int = 0
+    sent: int = 0
+    """Times it was sent to an engine: more than once if engines were lost."""
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.program.program.calls[self.position].prompt_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        return self.program.program.calls[self.position].output_tokens
+
+
+@dataclass(slots=True)
+class ProgramRun:
+    """One program as it went."""
+
+    program_id: str
+    program: Program
+    arrived_at: float
+    first_label: int
+    waiting_for: list[int]
+    """By call: how many of its needs have not ended."""
+    open: int
+    """Calls that have not ended."""
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTotals:
+    """Counters of one engine at the end."""
+
+    engine: str
+    prompt_tokens: int
+    hit_tokens: int
+    reloaded_tokens: int
+    generated_tokens: int
+    preemptions: int
+    iterations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One simulation."""
+
+    workload: Workload
+    programs: list[ProgramRun]
+    calls: list[CallRun]
+    engines: list[EngineTotals]
+    ended_at: float
+    channels: frozenset[str]
+    """Marked side channels that the scheduler used: `foresight`, `graphs`, `victims`."""
+    touches: int
+    releases: int
+    reported_lag: float | None
+    reported_bound: float | None
+    """Largest service lag that the scheduler itself measured, and the bound it promises; None if it promises none."""
+    decisions_ns: array[int] = field(default_factory=lambda: array("q"))
+    """Real time of each `handle` and `wake`, if it was measured."""
