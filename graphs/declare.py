@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
 from typing_extensions import TypedDict
 
@@ -82,14 +82,16 @@ class Step(Generic[P, R_co]):
         return builder_for(f"step {self.name!r}").call_step(self, args, kwargs)
 
     def map(
-        self: Step[Concatenate[T, Q], R_co], items: Iterable[T] | Handle[Any], *args: Q.args, **kwargs: Q.kwargs
-    ) -> Handle[list[R_co]]:
+        self: Callable[Concatenate[T, Q], Handle[R]], items: Iterable[T] | Handle[Any], *args: Q.args, **kwargs: Q.kwargs
+    ) -> Handle[list[R]]:
         """Run this step once for each element of a list, which may be known only at run time; gives the list of results.
 
         The element is the first argument, the others are the same for all. `step.options(limit=4).map(...)` bounds how
         many run at once.
         """
-        return builder_for(f"step {self.name!r}").map_step(self, items, args, kwargs)
+        # Typed as what a step is when called: checkers solve T from that, and not from `Step[Concatenate[T, Q], R]`.
+        step = cast(Step[..., Any], self)
+        return builder_for(f"step {step.name!r}").map_step(step, items, args, kwargs)
 
     def options(self, **settings: Unpack[StepSettings]) -> Step[P, R_co]:
         """The same step with other options, for one use: `fetch.options(retry=5, key="main")(url)`."""
@@ -253,10 +255,21 @@ def when(condition: Handle[bool] | bool, then: Callable[[], Any], otherwise: Cal
     return builder_for("when()").branch(condition, then, otherwise)
 
 
-def loop(body: Step[..., T], start: T | Handle[T], *args: object, until: Step[..., bool], limit: int) -> Handle[T]:
+def loop(
+    body: Callable[Concatenate[T, ...], Handle[T]],
+    start: T | Handle[T],
+    *args: object,
+    until: Callable[[T], Handle[bool]],
+    limit: int,
+) -> Handle[T]:
     """Apply `body` to its own result until `until` says so, at most `limit` times (composing workflows).
 
     `body(value, *args)` gives the next value; `until(value)` gives whether it is good enough. Raises `DeclarationError`
     without a positive `limit`: an unbounded loop of model calls is an unbounded bill.
     """
+    for part, what in ((body, "body"), (until, "test")):
+        if not isinstance(part, Step):
+            raise DeclarationError(f"loop(): its {what} must be a step, not {type(part).__name__}")
+    assert isinstance(body, Step)
+    assert isinstance(until, Step)
     return builder_for("loop()").loop(body, start, until, limit, args)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from .graph import Graph
-from .layout import Layout, wide
+from .layout import Layout, layers, wide
 
 PICTURE_NODES_MAX = 60
 """Graphs with more nodes, after folding, are listed instead of drawn."""
@@ -60,6 +60,10 @@ class Drawing:
             for node in graph.nodes.values()
         )
         return cls(graph.workflow, spots, frozenset(graph.critical_path))
+
+    @property
+    def ids(self) -> list[str]:
+        return [spot.id for spot in self.spots]
 
     @property
     def edges(self) -> list[tuple[str, str]]:
@@ -188,17 +192,17 @@ def _renamed(drawing: Drawing, stands_for: dict[str, str], counts: Counter[str])
 
 
 def _stable(drawing: Drawing, *, everywhere: bool) -> Drawing:
-    """Join equal nodes until there are none: those with the same needs, so that no circle can come of it."""
+    """Join steps of the same name until there are none: those with the same needs below the same node, or everywhere those
+    in the same layer. Neither can make a circle."""
     while True:
-        after: dict[str, list[str]] = {spot.id: [] for spot in drawing.spots}
-        for source, target in drawing.edges:
-            after[source].append(target)
+        layer = layers(drawing.ids, drawing.edges) if everywhere else {}
         groups: dict[object, list[Spot]] = {}
         for spot in drawing.spots:
+            key: object = spot.id
             if everywhere:
-                key: object = (_family(spot), spot.kind, spot.needs, spot.parent, tuple(after[spot.id]))
-            else:
-                key = (_family(spot), spot.kind, spot.needs, spot.parent) if spot.parent is not None else spot.id
+                key = (_family(spot), spot.kind, layer[spot.id])
+            elif spot.parent is not None:
+                key = (_family(spot), spot.kind, spot.needs, spot.parent)
             groups.setdefault(key, []).append(spot)
         if len(groups) == len(drawing.spots):
             return drawing
@@ -208,12 +212,15 @@ def _stable(drawing: Drawing, *, everywhere: bool) -> Drawing:
 def _joined(drawing: Drawing, groups: Sequence[Sequence[Spot]]) -> Drawing:
     """The drawing with each group as its first node."""
     first = {group[0].id: group for group in groups}
-    spots = [
-        replace(spot, label=_family(spot), count=sum(one.count for one in first[spot.id]), state=_state_of(first[spot.id]))
-        if spot.id in first
-        else spot
-        for spot in drawing.spots
-    ]
+    spots = []
+    for spot in drawing.spots:
+        group = first.get(spot.id)
+        if group is not None:
+            needs = tuple(need for one in group for need in one.needs)
+            count = sum(one.count for one in group)
+            spots.append(replace(spot, label=_family(spot), needs=needs, count=count, state=_state_of(group)))
+        else:
+            spots.append(spot)
     stands_for = {spot.id: group[0].id for group in groups for spot in group[1:]}
     return _renamed(replace(drawing, spots=tuple(spots)), stands_for, Counter())
 

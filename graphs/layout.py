@@ -146,29 +146,34 @@ class Layout:
         return ["".join(cells.get((row, column), " ") for column in range(ends[row])).rstrip() for row in range(height)]
 
 
-def _layers_of(labels: Mapping[str, str], edges: Sequence[tuple[str, str]], heavy: Container[str]) -> list[list[_Item]]:
-    """The nodes in layers, linked, with a passing item wherever an edge goes through a layer."""
+def layers(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """The layer of every node: 0 for what nothing leads to, else one below the lowest that leads to it."""
     from networkx import DiGraph, topological_generations
 
     graph: networkx.DiGraph[str] = DiGraph()
-    graph.add_nodes_from(labels)
+    graph.add_nodes_from(nodes)
     graph.add_edges_from(edges)
-    place = {node: index for index, node in enumerate(labels)}
-    generations = [sorted(generation, key=lambda node: place[node]) for generation in topological_generations(graph)]
+    return {node: index for index, generation in enumerate(topological_generations(graph)) for node in generation}
+
+
+def _layers_of(labels: Mapping[str, str], edges: Sequence[tuple[str, str]], heavy: Container[str]) -> list[list[_Item]]:
+    """The nodes in layers, linked, with a passing item wherever an edge goes through a layer."""
+    level = layers(list(labels), edges)
     items = {node: _Item(label, node in heavy) for node, label in labels.items()}
-    layers = [[items[node] for node in generation] for generation in generations]
-    level = {node: index for index, generation in enumerate(generations) for node in generation}
+    rows: list[list[_Item]] = [[] for _ in range(max(level.values()) + 1)]
+    for node in labels:
+        rows[level[node]].append(items[node])
     passing: dict[tuple[str, int], _Item] = {}
     for source, target in edges:
         last = items[source]
         for index in range(level[source] + 1, level[target]):
             if (source, index) not in passing:
                 passing[source, index] = _Item("")
-                layers[index].append(passing[source, index])
+                rows[index].append(passing[source, index])
                 _link(last, passing[source, index])
             last = passing[source, index]
         _link(last, items[target])
-    return layers
+    return rows
 
 
 def _link(source: _Item, target: _Item) -> None:

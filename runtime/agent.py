@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
@@ -27,6 +27,8 @@ R = TypeVar("R")
 
 BAD_REQUESTS_MAX = 8
 """Tool calls in a row that no tool could be called with, before an agent gives up."""
+EVENTS_BUFFER = 64
+"""Events that may wait for a slow reader of a stream; then the agent waits too."""
 OUTPUT_TRIES = 3
 """Answers that may miss the output type before an agent gives up."""
 
@@ -162,19 +164,30 @@ class Agent(Generic[T]):
         """The same from a plain `def` step."""
         return anyio.from_thread.run(self.run, task)
 
-    async def stream(self, task: str | Sequence[Json]) -> AsyncIterator[AgentEvent]:
-        """The events of a run as they come; the last is the `AgentResult`. Leaving the iteration early stops the run."""
-        send, receive = anyio.create_memory_object_stream[AgentEvent](64)
+    async def stream(self, task: str | Sequence[Json]) -> AsyncGenerator[AgentEvent, None]:
+        """The events of a run as they come; the last is the `AgentResult`. Leaving the iteration early stops the run (at once
+        with `contextlib.aclosing`)."""
+        send, receive = anyio.create_memory_object_stream[AgentEvent](EVENTS_BUFFER)
+        scope = anyio.CancelScope()
+        failures: list[Exception] = []
 
         async def work() -> None:
-            async with send:
-                await send.send(await self.run(task, watcher=send.send))
+            with scope, send:
+                try:
+                    await send.send(await self.run(task, watcher=send.send))
+                except Exception as error:  # raised where the events are read
+                    failures.append(error)
 
-        async with anyio.create_task_group() as tasks, receive:
-            tasks.start_soon(work)
-            async for event in receive:
-                yield event
-            tasks.cancel_scope.cancel()
+        # In the body's tasks: a task group around a `yield` would be left in another order than it was entered.
+        running_body("Agent.stream()").tasks.start_soon(work)
+        try:
+            with receive:
+                async for event in receive:
+                    yield event
+        finally:
+            scope.cancel()
+        if failures:
+            raise failures[0]
 
 
 @dataclass(slots=True)

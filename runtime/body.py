@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, overload
 
 import anyio
 from pydantic_core import from_json
@@ -65,8 +65,8 @@ class Body:
         """The task that runs the body; effects that come from other tasks of it have no order that a replay could keep."""
         self.in_thread = False
         """Whether the body runs in a thread, one effect after the other."""
-        self.streams: set[anyio.CancelScope] = set()
-        """Calls whose streams the body has not read to their end."""
+        self.streams: set[Callable[[], None]] = set()
+        """What closes the streams that the body has not closed."""
         self._given_up: list[Callable[[], None]] = []
         self.idle_scope: anyio.CancelScope | None = None
         self.idle_limit: float | None = None
@@ -118,8 +118,8 @@ class Body:
         try:
             return await run()
         finally:
-            for scope in list(self.streams):
-                scope.cancel()
+            for close in list(self.streams):
+                close()
             current_body.reset(tokens[0])
             current_builder.reset(tokens[1])
             current_runner.reset(tokens[2])
@@ -153,17 +153,24 @@ class Body:
         if self.closed:
             raise ProgramError(f"{self.where}: {label} was asked for after attempt {self.attempt} had ended")
         self.progress()
-        # A clean-up while the body is being cancelled is no sign that it goes on.
-        if self._given_up and anyio.current_effective_deadline() != -math.inf:
-            self.lives_on()
         ordered = self.in_thread or asyncio.current_task() is self.task
+        if self._given_up:
+            # A clean-up while the body is being cancelled is no sign that it goes on, and has no place in its order.
+            if anyio.current_effective_deadline() == -math.inf:
+                ordered = False
+            else:
+                self.lives_on()
         try:
             return self.effects.issue(asked, label, ordered=ordered)
         except DivergentReplayError as error:
             self.fault = error
             raise
 
-    async def observe(self, name: str, look: Callable[[], T] | Callable[[], Awaitable[T]]) -> T:
+    @overload
+    async def observe(self, name: str, look: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+    @overload
+    async def observe(self, name: str, look: Callable[[], T]) -> T: ...
+    async def observe(self, name: str, look: Callable[[], Any]) -> Any:
         """The value of `look()`, recorded: a resumed body gets the recorded value instead of looking again.
 
         The value must be JSON.
@@ -171,15 +178,15 @@ class Body:
         issued = self.issue(digest(b"observe", name.encode()), f"observation {name!r}")
         try:
             if isinstance(issued.recorded, ObservationRecord):
-                return cast(T, from_json(issued.recorded.value))
+                return from_json(issued.recorded.value)
             looked = look()
             value = await looked if isinstance(looked, Awaitable) else looked
-            text = encode(cast(Any, value)).decode()
+            text = encode(value).decode()
             self.program.journal.append(
                 ObservationRecord(self.program.id, self.node, self.attempt, issued.ordinal, issued.overlapped, name, text)
             )
             # What JSON makes of it (tuples become lists) must be the same now and in a replay.
-            return cast(T, from_json(text))
+            return from_json(text)
         finally:
             self.effects.close()
 
@@ -286,7 +293,11 @@ class StepContext:
         """Say that the step makes progress: its idle timeout starts again."""
         on_loop(self._body, self._body.progress)
 
-    async def record(self, name: str, look: Callable[[], T] | Callable[[], Awaitable[T]]) -> T:
+    @overload
+    async def record(self, name: str, look: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+    @overload
+    async def record(self, name: str, look: Callable[[], T]) -> T: ...
+    async def record(self, name: str, look: Callable[[], Any]) -> Any:
         """The value of `look()` (time, randomness, outside state), which a resumed step gets again as it was.
 
         Raises `SerialisationError` if the value is not JSON.

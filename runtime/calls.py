@@ -240,8 +240,9 @@ class CallPath:
                     body.progress()
                     if progress.first_token_at is None:
                         progress.first_token_at = body.program.now()
-                    progress.received += chunk
-                    if len(progress.received) > limits.bytes_max:
+                    room = limits.bytes_max - len(progress.received)
+                    progress.received += chunk[:room]
+                    if len(chunk) > room:
                         raise EngineError(f"the answer is larger than {limits.bytes_max} bytes", engine=engine.name)
                     if relay_now is not None:
                         await _give(relay_now, head, chunk)

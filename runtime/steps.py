@@ -223,7 +223,11 @@ def brief(error: BaseException) -> str:
 
 def _step_failure_in(error: BaseException | None) -> StepFailedError | None:
     """The failure of a step that an error is or came from."""
+    seen: set[int] = set()
     while error is not None and not isinstance(error, StepFailedError):
+        if id(error) in seen:  # chains of errors can be circles
+            return None
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return error
 

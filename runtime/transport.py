@@ -94,15 +94,18 @@ class _CallStream(httpx2.AsyncByteStream):
         issued = self._services.calls.issue(self._body, self._call)
         self._headed, self._scope = anyio.Event(), anyio.CancelScope()
         self._send, self._receive = anyio.create_memory_object_stream[bytes](STREAM_BUFFER)
-        self._body.streams.add(self._scope)
+        self._body.streams.add(self._close)
         self._body.tasks.start_soon(self._run, issued)
         try:
             await self._headed.wait()
         except BaseException:
-            self._scope.cancel()
+            self._close()
             raise
         if isinstance(self._head, BaseException):
+            self._close()
             raise self._head
+        if isinstance(self._head, Answer):
+            self._close()
         assert self._head is not None
         return self._head
 
@@ -115,14 +118,12 @@ class _CallStream(httpx2.AsyncByteStream):
                 self._failure = error
                 self._head = self._head or _refusal(error)
             except anyio.get_cancelled_exc_class():
-                self._receive.close()
                 raise
             except BaseException as error:
                 self._failure = error
                 self._head = self._head or error
             finally:
                 self._headed.set()
-                self._body.streams.discard(self._scope)
 
     async def _relay(self, head: Head, chunk: bytes) -> None:
         if self._head is None:
@@ -142,8 +143,13 @@ class _CallStream(httpx2.AsyncByteStream):
             raise self._failure
 
     async def aclose(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """Stop the call, if it goes on still."""
         self._scope.cancel()
         self._receive.close()
+        self._body.streams.discard(self._close)
 
 
 class BlockingCallPathTransport(httpx2.BaseTransport):

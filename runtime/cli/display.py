@@ -110,8 +110,8 @@ class LiveDisplay:
             match message:
                 case Started(id=program_id, workflow=workflow):
                     self._progress.started(program_id, workflow)
-                case Planned(id=program_id, nodes=nodes):
-                    self._progress.planned(program_id, nodes)
+                case Planned(id=program_id, nodes=nodes, kept=kept):
+                    self._progress.planned(program_id, nodes, kept)
                 case Happened(event):
                     self._progress.add(event)
                 case Outcome() | Failed():

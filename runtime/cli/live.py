@@ -89,8 +89,10 @@ def _program_line(place: Place, now: float, width: int) -> Text:
     text.append(f"  {place.state.replace('_', ' ')}", style)
     if place.since is not None:
         text.append(f"  {seconds((place.ended_at or now) - place.since)}")
-    done = [f"{count} {state.replace('_', ' ')}" for state, count in place.ended.items() if state != "succeeded"]
-    parts = [f"{place.ended.get('succeeded', 0)} done", f"{len(place.active)} running", *done]
+    done, *otherwise = _ended_below(place)
+    parts = [done, f"{len(place.active)} running", *otherwise]
+    if place.kept:
+        parts.append(f"{place.kept} kept from before")
     spent = spending(total(place))
     text.append("  " + " · ".join([*parts, *spent]), "dim")
     text.truncate(width, overflow="ellipsis")
@@ -112,7 +114,7 @@ def _below(place: Place, room: int) -> list[_Line]:
 
 def _summary(place: Place, active: list[Place], room: int) -> list[_Line]:
     failures = place.failures[: max(1, room // 4)] if place.failures else []
-    ended_room = max(0, min(ENDED_SHOWN, room - len(active) - len(failures) - 2))
+    ended_room = max(0, min(ENDED_SHOWN, room - min(len(active), room // 2) - len(failures) - 2))
     recent = list(place.recent)[-ended_room:] if ended_room else []
     hidden_ended = place.ended_count - len(recent) - len(failures)
     active_room = max(1, room - len(failures) - len(recent) - 2)
@@ -130,16 +132,29 @@ def _summary(place: Place, active: list[Place], room: int) -> list[_Line]:
 
 
 def _with_nested(places: list[Place], room: int) -> list[_Line]:
-    """One line each, and what is left of the room for what goes on below the active ones."""
-    spare = room - len(places)
-    nested = [place for place in places if place.state in ("running", "waiting") and (place.active or place.ended)]
-    lines = []
-    for place in places:
-        line = _Line(place, "")
-        if place in nested and spare > 0:
-            line.below = _below(place, max(1, spare // len(nested)))
-        lines.append(line)
+    """One line each, and what is left of the room for what goes on below the active ones: the small ones first, which
+    leave more to the others."""
+    lines = [_Line(place, "") for place in places]
+    nested = [line for line in lines if line.place is not None and _goes_on_below(line.place)]
+    spare = room - len(lines)
+    for index, line in enumerate(sorted(nested, key=lambda line: _size(line.place))):
+        share = spare // (len(nested) - index)
+        assert line.place is not None
+        line.below = _below(line.place, share)
+        spare -= _height(line.below)
     return lines
+
+
+def _goes_on_below(place: Place) -> bool:
+    return place.state in ("running", "waiting") and bool(place.active or place.ended)
+
+
+def _size(place: Place | None) -> int:
+    return place.ended_count + len(place.active) if place is not None else 0
+
+
+def _height(lines: list[_Line]) -> int:
+    return sum(1 + _height(line.below) for line in lines)
 
 
 def _drawn(lines: list[_Line], indent: str, now: float, width: int) -> list[Text]:
@@ -174,7 +189,7 @@ def _now_parts(place: Place, now: float) -> list[str]:
     if place.attempt > 1:
         parts.append(f"attempt {place.attempt}")
     if place.active or place.ended:
-        parts.append(f"{place.ended_count} done, {len(place.active)} running")
+        parts.append(", ".join([*_ended_below(place), f"{len(place.active)} running"]))
     if place.turns:
         parts.append(f"turn {place.turns}")
     if place.calls:
@@ -192,11 +207,17 @@ def _now_parts(place: Place, now: float) -> list[str]:
 
 def _ended_parts(place: Place) -> list[str]:
     parts = [] if place.since is None or place.ended_at is None else [seconds(place.ended_at - place.since)]
-    if place.ended_count:
-        parts.append(f"{place.ended_count} done")
+    if place.ended:
+        parts.append(", ".join(_ended_below(place)))
     if place.turns:
         parts.append(f"{place.turns} turn{'s' if place.turns > 1 else ''}")
     return parts + token_parts(place.spent)
+
+
+def _ended_below(place: Place) -> list[str]:
+    """`12 done`, and how many ended otherwise."""
+    others = [f"{count} {state.replace('_', ' ')}" for state, count in place.ended.items() if state != "succeeded"]
+    return [f"{place.ended.get('succeeded', 0)} done", *others]
 
 
 def token_parts(spent: Spending) -> list[str]:

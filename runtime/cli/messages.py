@@ -26,10 +26,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The nodes of a declared graph, in order: (id, kind)."""
+    """What a program has before it: the nodes of a declared graph that are still to run, in order, as (id, kind)."""
 
     id: str
     nodes: list[list[str]]
+    kept: int = 0
+    """Steps whose results an earlier run left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ class Place:
     failures: list[Place] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
     """How many have ended below, by state."""
+    kept: int = 0
+    """Steps that an earlier run of a resumed program finished."""
 
     @property
     def ended_count(self) -> int:
@@ -90,9 +92,10 @@ class Progress:
         """A root program is there."""
         self.programs.setdefault(program_id, Place(workflow, kind="program"))
 
-    def planned(self, program_id: str, nodes: list[list[str]]) -> None:
-        """The declared graph of a program."""
+    def planned(self, program_id: str, nodes: list[list[str]], kept: int = 0) -> None:
+        """What a program has before it, and how many results of an earlier run it has already."""
         program = self._program(program_id)
+        program.kept = kept
         for node, kind in nodes:
             if kind != "branch" and (program_id, node) not in self._places:
                 program.pending[node] = Place(node, kind)

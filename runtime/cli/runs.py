@@ -145,7 +145,11 @@ def watch_program(db: str, program_id: str, *, quiet: bool, json_wanted: bool, d
                     display.show(Happened(event))
             return (await history_of(journal, program_id)).program
 
-    record = _run(look)
+    try:
+        record = _run(look)
+    except KeyboardInterrupt:
+        say(f"stopped watching; program {program_id} goes on")
+        raise
     if json_wanted:
         put(as_json({"version": DOCUMENT_VERSION, **program_document(record)}))
     elif record.state == ProgramState.SUCCEEDED:

@@ -21,7 +21,7 @@ from ..decisions import Decision
 from ..loading import load_workflow
 from ..program import Program
 from ..runtime import Runtime
-from ..states import ProgramState
+from ..states import ProgramState, StepState
 from ..steps import brief, error_facts
 from ..store.records import EventRecord, ProgramRecord
 from .exits import ExitCode, exit_code, fairlead_error
@@ -162,14 +162,19 @@ class Session:
 
     def _watcher(self, program: Program) -> Callable[[EventRecord], None]:
         mine = program.id
+        done = {node for node, step in program.recorded_steps.items() if step.state in (StepState.SUCCEEDED, StepState.SKIPPED)}
 
         def watch(event: EventRecord) -> None:
             if event.program_id != mine and not event.program_id.startswith(mine + "."):
                 return
             if event.program_id == mine and event.kind in ("program.started", "program.resumed"):
-                nodes = program.graph.nodes
-                if program.workflow.composes and len(nodes) <= PLANNED_MAX:
-                    self._tell(Planned(mine, [[node.id, node.kind] for node in nodes.values()]))
+                nodes = program.graph.nodes if program.workflow.composes else {}
+                to_come = (
+                    [[node.id, node.kind] for node in nodes.values() if node.id not in done]
+                    if len(nodes) <= PLANNED_MAX
+                    else []
+                )
+                self._tell(Planned(mine, to_come, len(done)))
             self._tell(Happened(event))
 
         return watch

@@ -26,6 +26,8 @@ class EngineAdded:
     """Whether it keeps a prefix that it is asked to keep."""
     priority: bool = False
     """Whether it obeys a priority on a call."""
+    values: bool = False
+    """Whether it chooses the prefixes that it forgets by their value (`Keep`); no unmodified engine does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,20 @@ class Release:
     agent: str
 
 
-Decision: TypeAlias = Dispatch | Touch | Release
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Tell an engine that chooses its victims by value what the prefix of an agent is worth.
+
+    Prefixes that nobody uses are forgotten smallest value first, and least recently used first among equals.
+    """
+
+    engine: str
+    program_id: str
+    agent: str
+    value: float
+
+
+Decision: TypeAlias = Dispatch | Touch | Release | Keep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Simulated engines: the embedded engine's model, what a scheduler may ask of it, and what it tells.
 
 Capability levels: a `plain` engine caches prefixes and serves first come, first served; a `priority` engine obeys the priority
-of a call; a `session` engine also keeps the prefixes that it is asked to keep.
+of a call; a `session` engine also keeps the prefixes that it is asked to keep; an engine of level `values` does all that and
+forgets first what it was told is worth least, which no unmodified engine does.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from ..engines.embedded.offload import Offload
 from ..scheduling.port import EngineAdded
 from .programs import Program
 
-Level: TypeAlias = Literal["plain", "priority", "session"]
+Level: TypeAlias = Literal["plain", "priority", "session", "values"]
+
+LEVELS: tuple[Level, ...] = ("plain", "priority", "session", "values")
 
 _PRIORITIES = 1_000_000
 """Steps between the most and the least urgent."""
@@ -36,14 +39,14 @@ class EngineSpec:
     tells_kv: bool = True
     """Whether it says how large its KV cache is."""
     pin_share: float = 0.5
-    """Largest share of the KV cache that kept prefixes may take; for level `session`."""
+    """Largest share of the KV cache that kept prefixes may take; for levels `session` and `values`."""
     offload: Offload | None = None
     lost_at: float | None = None
     """When it disappears."""
 
     def __post_init__(self) -> None:
-        if self.level not in ("plain", "priority", "session"):
-            raise ConfigurationError(f"engine {self.name!r}: no level {self.level!r}", hint="choose plain, priority or session")
+        if self.level not in LEVELS:
+            raise ConfigurationError(f"engine {self.name!r}: no level {self.level!r}", hint=f"choose one of: {', '.join(LEVELS)}")
         if self.in_flight_max < 1 or (self.kv_tokens is not None and self.kv_tokens < 1):
             raise ConfigurationError(f"engine {self.name!r}: in_flight_max and kv_tokens must be at least 1")
         if not 0 <= self.pin_share <= 1:
@@ -54,7 +57,7 @@ class EngineSpec:
             self.profile,
             kv_tokens=self.kv_tokens,
             priority=self.level != "plain",
-            pin_share=self.pin_share if self.level == "session" else 0.0,
+            pin_share=self.pin_share if self.level in ("session", "values") else 0.0,
             offload=self.offload,
         )
 
@@ -64,7 +67,8 @@ class EngineSpec:
             self.name,
             self.in_flight_max,
             kv_tokens=(self.kv_tokens or self.profile.kv_tokens) if self.tells_kv else None,
-            pins=self.level == "session",
+            pins=self.level in ("session", "values"),
+            values=self.level == "values",
             priority=self.level != "plain",
         )
 

@@ -1,52 +1,50 @@
-"""The marked side channel: what no proxy can know, or no unmodified engine can do, for baselines that assume it.
+"""The marked side channel: what no proxy in front of an engine can know. For oracle arms, never for a policy that is to be used.
 
-A scheduler takes part by having one of these methods; a run records which it used, and every table that shows it says so.
-Production code has none of them.
+Whoever builds such a policy makes a `Truth`, gives it to the policy and to `simulate`; the run is then marked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-from .programs import Program
-
-
-@dataclass(frozen=True, slots=True)
-class CallFuture:
-    """The truth about a call that is about to become ready."""
-
-    call_id: int
-    output_tokens: int
-    calls_left: int
-    """Calls that the program still has to make, this one included."""
-    new_tokens_left: int
-    """Prompt tokens of those calls that no earlier call of the program had; what an endless cache would still prefill."""
-    output_tokens_left: int
-    gap_s: float | None
-    """From the end of this call to the next one that needs it; None after the last."""
+from .record import ProgramRun
 
 
-@runtime_checkable
-class Clairvoyant(Protocol):
-    """Is told the future of each call, just before `CallReady`."""
+class Foresight(Protocol):
+    """The loop, as the truth asks it."""
 
-    def foresee(self, future: CallFuture) -> None: ...
+    def program(self, program_id: str) -> ProgramRun: ...
 
+    def gap_after(self, program_id: str, agent: str) -> float | None: ...
 
-@runtime_checkable
-class KnowsGraphs(Protocol):
-    """Is told the whole graph of a declared program, just before `ProgramArrived`.
-
-    Who declares a graph tells it, so this is no oracle; sizes and pauses in it must not be read.
-    """
-
-    def declare(self, program_id: str, program: Program) -> None: ...
+    def seconds_of(self, run: ProgramRun, position: int) -> float: ...
 
 
-@runtime_checkable
-class ChoosesVictims(Protocol):
-    """Chooses what an engine's cache gives up: needs a modified engine."""
+class Truth:
+    """What is going to happen in the simulation that it was given to."""
 
-    def victim_score(self, engine: str, program_id: str, agent: str, tokens: int, idle_s: float, now: float) -> float:
-        """The cached prefix with the highest score goes first, from its end. `tokens` is its whole length."""
+    def __init__(self) -> None:
+        self._loop: Foresight | None = None
+
+    def attach(self, loop: Foresight) -> None:
+        self._loop = loop
+
+    def remaining_calls(self, program_id: str) -> int:
+        """Calls of the program that have not ended."""
+        return self._run(program_id).open
+
+    def remaining_work_s(self, program_id: str) -> float:
+        """Seconds that those calls take alone on the first engine, if all that their agents had before is cached."""
+        loop, run = self._attached(), self._run(program_id)
+        return sum(loop.seconds_of(run, position) for position in range(len(run.waiting_for)) if not run.ended[position])
+
+    def gap_s(self, program_id: str, agent: str) -> float | None:
+        """The pause that begins as the agent's call ends, until the next call that needs it; None after the last."""
+        return self._attached().gap_after(program_id, agent)
+
+    def _run(self, program_id: str) -> ProgramRun:
+        return self._attached().program(program_id)
+
+    def _attached(self) -> Foresight:
+        assert self._loop is not None, "a truth belongs to the simulation that it was given to"
+        return self._loop

@@ -11,12 +11,13 @@ import heapq
 import itertools
 import math
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from typing import Protocol, runtime_checkable
 
 from ...errors import ConfigurationError, FairleadError
+from ...memory.blocks import BLOCK_TOKENS
 from ..engines.embedded.events import Admitted, FirstToken, Preempted
-from ..engines.embedded.kvcache import Victim
 from ..engines.embedded.model import EngineModel
 from ..scheduling.port import (
     CallEnded,
@@ -27,6 +28,7 @@ from ..scheduling.port import (
     EngineLost,
     EngineReport,
     Event,
+    Keep,
     ProgramArrived,
     ProgramEnded,
     Release,
@@ -36,15 +38,21 @@ from ..scheduling.port import (
 )
 from .chains import Chain
 from .engines import EngineSpec, check_fits, priority_rank
-from .foresight import CallFuture, ChoosesVictims, Clairvoyant, KnowsGraphs
+from .foresight import Truth
 from .programs import Plan, Program, Workload, plan
+from .costs import alone_s
 from .record import CallRun, EngineTotals, ProgramRun, Run
-
-BLOCK_TOKENS = 16
 
 
 class SchedulerFaultError(FairleadError):
     """The scheduler broke its contract: it lost a call, sent one twice, or sent one where it cannot go."""
+
+
+@runtime_checkable
+class Measures(Protocol):
+    """A scheduler that says what it measured of itself: `service_lag`, `service_bound`, `longest_wait_s` and others."""
+
+    def meters(self) -> Mapping[str, float]: ...
 
 
 class _Kind(IntEnum):
@@ -61,7 +69,7 @@ class _Kind(IntEnum):
 class _Engine:
     """An engine in the loop: its model, the calls in it, and when it is looked at next."""
 
-    __slots__ = ("calls", "lost", "model", "reported", "spec", "tick_at", "touches")
+    __slots__ = ("calls", "lost", "model", "reported", "spec", "tick_at", "touches", "values")
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -71,6 +79,12 @@ class _Engine:
         self.reported = False
         self.lost = False
         self.touches = 0
+        self.values: dict[tuple[str, str], float] = {}
+        if spec.level == "values":
+            self.model.cache.evict_by(self._value)
+
+    def _value(self, owner: Hashable) -> float:
+        return self.values.get(owner, -math.inf) if isinstance(owner, tuple) else -math.inf
 
 
 def simulate(
@@ -81,14 +95,16 @@ def simulate(
     report_every_s: float | None = 5.0,
     stop_at: float = math.inf,
     timer: Callable[[], int] | None = None,
+    truth: Truth | None = None,
 ) -> Run:
     """Run the workload to its end, or to `stop_at` (virtual seconds), and say how it went.
 
     Engines that have work report on themselves every `report_every_s` (None: never). `timer` gives nanoseconds of a real
-    clock and is used to measure the scheduler's own decisions, nothing else. Raises `ConfigurationError` if a call fits no
-    engine, `SchedulerFaultError` if the scheduler loses a call or sends one twice.
+    clock and is used to measure the scheduler's own decisions, nothing else; `truth` is what an oracle arm was given. Raises
+    `ConfigurationError` if a call does not fit every engine, `SchedulerFaultError` if the scheduler loses a call or sends one
+    twice.
     """
-    loop = _Loop(workload, engines, scheduler, report_every_s, timer)
+    loop = _Loop(workload, engines, scheduler, report_every_s, timer, truth)
     return loop.run(stop_at)
 
 
@@ -100,6 +116,7 @@ class _Loop:
         scheduler: Scheduler,
         report_every_s: float | None,
         timer: Callable[[], int] | None,
+        truth: Truth | None,
     ) -> None:
         if not engines or len({spec.name for spec in engines}) != len(engines):
             raise ConfigurationError("a simulation needs at least one engine, and different names for different engines")
@@ -121,10 +138,10 @@ class _Loop:
         self._next_label = 1
         self._next_program = 0
         self._touches = self._releases = 0
-        self._foresees = scheduler if isinstance(scheduler, Clairvoyant) else None
-        self._declares = scheduler if isinstance(scheduler, KnowsGraphs) else None
-        self._futures: dict[int, tuple[tuple[int, int, int, float | None], ...]] = {}
-        self._attach_victims()
+        self._truth = truth
+        self._by_id: dict[str, ProgramRun] = {}
+        if truth is not None:
+            truth.attach(self)
         for program in workload.programs:
             for engine in self._engines.values():
                 check_fits(program, engine.model, engine.spec.name)
@@ -213,12 +230,12 @@ class _Loop:
             now,
             self._next_label,
             [len(call.needs) for call in program.calls],
+            [False] * len(program.calls),
             len(program.calls),
         )
         self._next_label += facts.labels
         self._programs.append(run)
-        if program.declared and self._declares is not None:
-            self._declares.declare(run.program_id, program)
+        self._by_id[run.program_id] = run
         deadline = None if program.deadline_s is None else now + program.deadline_s
         steps = max(facts.steps_left) if program.declared else None
         self._tell(
@@ -239,9 +256,6 @@ class _Loop:
         program = run.program.program
         facts = self._plan(program)
         call = program.calls[run.position]
-        if self._foresees is not None:
-            calls_left, new_left, output_left, gap_s = self._future(program)[run.position]
-            self._foresees.foresee(CallFuture(run.call_id, call.output_tokens, calls_left, new_left, output_left, gap_s))
         self._tell(
             CallReady(
                 run.call_id,
@@ -258,10 +272,9 @@ class _Loop:
     def _ended(self, run: CallRun, now: float) -> None:
         program, call = run.program, run.program.program.calls[run.position]
         run.ended_at = now
+        program.ended[run.position] = True
         program.open -= 1
-        self._tell(
-            CallEnded(run.call_id, call.prompt_tokens, run.cached_tokens, call.output_tokens, call.tool),
-        )
+        self._tell(CallEnded(run.call_id, call.prompt_tokens, run.cached_tokens, call.output_tokens, call.tool))
         for after in self._plan(program.program).dependents[run.position]:
             program.waiting_for[after] -= 1
             if not program.waiting_for[after]:
@@ -278,11 +291,24 @@ class _Loop:
             known = self._plans[id(program)] = plan(program)
         return known
 
-    def _future(self, program: Program) -> tuple[tuple[int, int, int, float | None], ...]:
-        known = self._futures.get(id(program))
-        if known is None:
-            known = self._futures[id(program)] = futures(program, self._plan(program))
-        return known
+    # What the truth asks
+
+    def program(self, program_id: str) -> ProgramRun:
+        return self._by_id[program_id]
+
+    def gap_after(self, program_id: str, agent: str) -> float | None:
+        run = self._by_id[program_id]
+        last = max((p for p, call in enumerate(run.program.calls) if call.agent == agent and run.ended[p]), default=None)
+        if last is None:
+            return None
+        later = [run.program.calls[after].gap_s for after in self._plan(run.program).dependents[last]]
+        return min(later, default=None)
+
+    def seconds_of(self, run: ProgramRun, position: int) -> float:
+        call = run.program.calls[position]
+        profile = next(iter(self._engines.values())).spec.profile
+        new = self._plan(run.program).new_tokens[position]
+        return alone_s(profile, new, call.prompt_tokens, call.output_tokens)
 
     # Engines
 
@@ -347,13 +373,6 @@ class _Loop:
             run.engine = ""
             self._ready(again)
 
-    def _attach_victims(self) -> None:
-        scheduler = self._scheduler
-        if not isinstance(scheduler, ChoosesVictims):
-            return
-        for engine in self._engines.values():
-            engine.model.choose_victims(_victim_scorer(scheduler, engine.spec.name))
-
     # Decisions
 
     def _tell(self, event: Event) -> None:
@@ -375,9 +394,14 @@ class _Loop:
                     self._dispatch(decision, now)
                 case Touch():
                     self._touch(decision, now)
+                case Keep(name, program_id, agent, value):
+                    self._engine(name).values[program_id, agent] = value
                 case Release(name, program_id, agent):
                     self._releases += 1
-                    self._engine(name).model.unpin((program_id, agent), now)
+                    engine = self._engine(name)
+                    engine.values.pop((program_id, agent), None)
+                    engine.model.unpin((program_id, agent), now)
+                    self._stirred[name] = engine
 
     def _dispatch(self, decision: Dispatch, now: float) -> None:
         engine = self._engine(decision.engine)
@@ -389,8 +413,7 @@ class _Loop:
         if len(engine.calls) >= engine.spec.in_flight_max:
             raise SchedulerFaultError(f"the scheduler sends {decision.engine!r} more than {engine.spec.in_flight_max} calls")
         call = run.program.program.calls[run.position]
-        length = (call.prompt_tokens + call.output_tokens) // BLOCK_TOKENS
-        chain = Chain(call.prefix, length, run.program.first_label)
+        chain = Chain(call.prefix, call.chain_blocks, run.program.first_label)
         request_id = str(run.call_id)
         engine.calls[request_id] = run
         run.engine, run.dispatched_at = engine.spec.name, now
@@ -406,7 +429,7 @@ class _Loop:
             owner=owner,
             keep_s=decision.pin_s,
         )
-        self._last[engine.spec.name, owner[0], owner[1]] = (chain, call.prompt_tokens + call.output_tokens)
+        self._last[engine.spec.name, owner[0], owner[1]] = (chain, max(1, len(chain) * BLOCK_TOKENS))
         self._stirred[engine.spec.name] = engine
         self._report_later(engine, now)
 
@@ -440,12 +463,9 @@ class _Loop:
             )
 
     def _record(self) -> Run:
-        scheduler = self._scheduler
-        channels = {
-            name
-            for name, kind in (("foresight", Clairvoyant), ("graphs", KnowsGraphs), ("victims", ChoosesVictims))
-            if isinstance(scheduler, kind)
-        }
+        channels = {"foresight"} if self._truth is not None else set()
+        channels |= {engine.spec.level for engine in self._engines.values() if engine.spec.level != "plain"}
+        meters = self._scheduler.meters() if isinstance(self._scheduler, Measures) else {}
         return Run(
             self._workload,
             self._programs,
@@ -455,19 +475,9 @@ class _Loop:
             frozenset(channels),
             self._touches,
             self._releases,
+            meters,
             self._decisions_ns,
         )
-
-
-def _victim_scorer(scheduler: ChoosesVictims, engine: str) -> Callable[[Victim], float]:
-    def score(victim: Victim) -> float:
-        match victim.owner:
-            case (str(program_id), str(agent)):
-                tokens = victim.blocks * BLOCK_TOKENS
-                return scheduler.victim_score(engine, program_id, agent, tokens, victim.now - victim.idle_since, victim.now)
-        return math.inf
-
-    return score
 
 
 def _totals(engine: _Engine) -> EngineTotals:
@@ -482,21 +492,3 @@ def _totals(engine: _Engine) -> EngineTotals:
         stats.iterations,
     )
 
-
-def futures(program: Program, facts: Plan) -> tuple[tuple[int, int, int, float | None], ...]:
-    """By call: calls left, new prompt tokens left, output tokens left, and the pause after it, over all later calls."""
-    told: list[tuple[int, int, int, float | None]] = []
-    left = new = output = 0
-    for position in range(len(program.calls) - 1, -1, -1):
-        call = program.calls[position]
-        left, new, output = left + 1, new + new_tokens(program, position), output + call.output_tokens
-        gaps = [program.calls[after].gap_s for after in facts.dependents[position]]
-        told.append((left, new, output, min(gaps) if gaps else None))
-    return tuple(reversed(told))
-
-
-def new_tokens(program: Program, position: int) -> int:
-    """Prompt tokens of a call that none of the program's earlier calls had in its prompt or output."""
-    call = program.calls[position]
-    known = max((_shared(call.prefix, earlier) for earlier in _before(program, position)), default=0)
-    return max(1, call.prompt_tokens - known)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ...errors import InputError
+from ...memory.blocks import BLOCK_TOKENS
 from .chains import Stretch
 
 
@@ -26,11 +27,19 @@ class Call:
     """From the end of the last of them (or the program's arrival) until this call is made: tools, people, code."""
     prefix: tuple[Stretch, ...] = (Stretch(0, 0),)
     """Which blocks the prompt and the output consist of; the last stretch goes on to the end."""
+    output_kept: bool = True
+    """Whether later prompts go on from the output; if not, a cache keeps only the prompt."""
     agent: str = ""
     """Who inside the program asks: each has a prefix of its own."""
     step: str = ""
     tool: str = ""
     """First tool that the answer asks for; empty if none or not known."""
+
+
+    @property
+    def chain_blocks(self) -> int:
+        """Full blocks that the call leaves behind for others to find."""
+        return (self.prompt_tokens + (self.output_tokens if self.output_kept else 0)) // BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +139,8 @@ class Plan:
     """By call: calls from here to the end along the longest path, itself included."""
     siblings: tuple[int, ...]
     """By call: other calls that the same join waits for."""
+    new_tokens: tuple[int, ...]
+    """By call: prompt tokens that no earlier call of the same agent, and none that it needs, had; at least 1."""
     labels: int
 
 
@@ -146,4 +157,35 @@ def plan(program: Program) -> Plan:
         for after in dependents[position]:
             steps_left[position] = max(steps_left[position], 1 + steps_left[after])
             siblings[position] = max(siblings[position], len(calls[after].needs) - 1)
-    return Plan(tuple(map(tuple, dependents)), tuple(steps_left), tuple(siblings), program.labels)
+    return Plan(
+        tuple(map(tuple, dependents)), tuple(steps_left), tuple(siblings), tuple(_new_tokens(calls)), program.labels
+    )
+
+
+def _new_tokens(calls: tuple[Call, ...]) -> list[int]:
+    last: dict[str, Call] = {}
+    new = []
+    for call in calls:
+        earlier = [calls[need] for need in call.needs]
+        if (before := last.get(call.agent)) is not None:
+            earlier.append(before)
+        known = max((shared_blocks(call, other) for other in earlier), default=0) * BLOCK_TOKENS
+        new.append(max(1, call.prompt_tokens - known))
+        last[call.agent] = call
+    return new
+
+
+def shared_blocks(call: Call, earlier: Call) -> int:
+    """Blocks at the start of a call's prompt that an earlier call of the same program left in a cache."""
+    depth = 0
+    left_behind = min(earlier.chain_blocks, (earlier.prompt_tokens + earlier.output_tokens - 1) // BLOCK_TOKENS)
+    ends = ((call.prompt_tokens - 1) // BLOCK_TOKENS, left_behind)
+    for mine, theirs in zip(call.prefix, earlier.prefix, strict=False):
+        if mine.label != theirs.label:
+            break
+        my_end = ends[0] if mine is call.prefix[-1] else mine.end
+        their_end = ends[1] if theirs is earlier.prefix[-1] else theirs.end
+        depth = min(my_end, their_end)
+        if my_end != their_end:
+            break
+    return depth

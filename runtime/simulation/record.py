@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .programs import Program, Workload
@@ -47,6 +48,8 @@ class ProgramRun:
     first_label: int
     waiting_for: list[int]
     """By call: how many of its needs have not ended."""
+    ended: list[bool]
+    """By call."""
     open: int
     """Calls that have not ended."""
     ended_at: float | None = None
@@ -75,11 +78,10 @@ class Run:
     engines: list[EngineTotals]
     ended_at: float
     channels: frozenset[str]
-    """Marked side channels that the scheduler used: `foresight`, `graphs`, `victims`."""
+    """What the run needs beyond a proxy and an unmodified engine: `foresight`, `victims`, `pins`."""
     touches: int
     releases: int
-    reported_lag: float | None
-    reported_bound: float | None
-    """Largest service lag that the scheduler itself measured, and the bound it promises; None if it promises none."""
+    meters: Mapping[str, float]
+    """What the scheduler measured of itself (its service lag, the bound that it promises), where it does."""
     decisions_ns: array[int] = field(default_factory=lambda: array("q"))
     """Real time of each `handle` and `wake`, if it was measured."""

@@ -86,7 +86,36 @@ _HOMES = {
     "workflow": ".graphs.declare",
 }
 
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Agent",
+    "AgentResult",
+    "Cache",
+    "Decision",
+    "DeclarationError",
+    "EngineError",
+    "FairleadError",
+    "Handle",
+    "InputError",
+    "PersonNeededError",
+    "ProgramError",
+    "Retry",
+    "Runtime",
+    "Step",
+    "StepContext",
+    "StepFailedError",
+    "Timeout",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "Workflow",
+    "injected",
+    "loop",
+    "run",
+    "step",
+    "tool",
+    "when",
+    "workflow",
+]
 __version__ = "0.1.0"
 
 

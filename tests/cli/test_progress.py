@@ -55,7 +55,7 @@ def test_thousands_of_elements_are_counted_and_few_are_shown() -> None:
             story.tell("step.failed" if number == 7 else "step.succeeded", f"m[{number}]", error="bad" if number == 7 else "")
     lines = story.lines(height=20)
     assert len(lines) <= 20
-    assert "4950 done, 50 running" in lines[1]
+    assert "4949 done, 1 failed, 50 running" in lines[1]
     assert any("✗ m[7]" in line and "bad" in line for line in lines)
     assert any("more running" in line for line in lines)
     place = story.progress.programs["p"].active["m"]
@@ -169,3 +169,11 @@ def test_durations(value: float, shown: str) -> None:
 @pytest.mark.parametrize(("value", "shown"), [(None, "?"), (9999, "9999"), (12_345, "12.3k"), (3_100_000, "3.1M")])
 def test_token_counts(value: int | None, shown: str) -> None:
     assert tokens(value) == shown
+
+
+def test_results_of_an_earlier_run_are_counted() -> None:
+    story = Story()
+    story.progress.planned("p", [["b", "step"]], kept=7)
+    story.tell("program.resumed", workflow="w")
+    assert "7 kept from before" in story.lines()[0]
+    assert story.lines()[1] == "└─ ○ b"

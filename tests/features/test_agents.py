@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ async def ponder(text: str) -> str:
 judge = Agent("Judge.", output=Verdict, tools=[count_words, shout, ponder])
 
 SCRIPT = [
-    Reply("", [ToolCall("count_words", {"text": "a b c"}), ToolCall("shout", {"text": "hey"}), ToolCall("ponder", {"text": "it"})]),
+    Reply(
+        "", [ToolCall("count_words", {"text": "a b c"}), ToolCall("shout", {"text": "hey"}), ToolCall("ponder", {"text": "it"})]
+    ),
     Reply("I wait for the last one."),
     Reply('{"good":true,"why":"three words"}'),
 ]
@@ -263,4 +266,4 @@ async def test_a_client_that_sends_the_whole_history_every_time_stores_it_once_t
         heads = [call.conversation for call in history.calls]
         conversations = [await runtime.journal.conversation(head) for head in heads if head is not None]
     assert [len(messages) for messages in conversations] == list(range(2, 42, 2))
-    assert all(after[: len(before)] == before for before, after in zip(conversations, conversations[1:], strict=False))
+    assert all(after[: len(before)] == before for before, after in pairwise(conversations))

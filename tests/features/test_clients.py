@@ -346,8 +346,14 @@ def catching(*errors: type[Exception]) -> Any:
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(400, "BadRequestError"), (401, "AuthenticationError"), (403, "PermissionDeniedError"), (404, "NotFoundError"), (422, "UnprocessableEntityError")],
-)  # fmt: skip
+    [
+        (400, "BadRequestError"),
+        (401, "AuthenticationError"),
+        (403, "PermissionDeniedError"),
+        (404, "NotFoundError"),
+        (422, "UnprocessableEntityError"),
+    ],
+)
 async def test_a_refusal_is_the_clients_own_error_and_is_not_tried_again(status: int, error: str) -> None:
     (name, message), calls = await outcome_of(catching(openai.APIStatusError), HttpFailure(status, "because"), "never")
     assert name == error
@@ -381,7 +387,7 @@ async def test_an_engine_that_cannot_be_reached_is_named(monkeypatch: pytest.Mon
 async def test_an_answer_that_is_not_json_says_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fairlead.runtime.calls.RETRIES", _impatient())
     html = RawReply(b"<html>It works!</html>", headers={"content-type": "text/html"})
-    (name, message), calls = await outcome_of(catching(openai.APIStatusError), html, html)
+    (_, message), calls = await outcome_of(catching(openai.APIStatusError), html, html)
     assert "not JSON" in message
     assert "It works!" in message
     assert "ends in /v1" in message
@@ -394,7 +400,7 @@ async def test_a_stream_that_is_cut_is_an_error_after_what_came_that_names_the_e
     @step
     async def ask(llm: AsyncOpenAI = injected) -> str:
         async for chunk in await llm.chat.completions.create(model=MODEL, messages=QUESTION, stream=True):
-            heard.append((chunk.choices[0].delta.content or "") if chunk.choices else "")
+            heard.extend(choice.delta.content or "" for choice in chunk.choices)
         return "all of it"
 
     async with Runtime(db=db, engine=scripted(Reply("one two three four", cut_after=2), "never")) as runtime:
@@ -468,6 +474,26 @@ async def test_work_that_outlives_its_step_may_make_no_calls() -> None:
         go.set()
         await left[0]
     assert "after attempt 1 had ended" in str(_root_cause(told[0]))
+
+
+async def test_each_kind_of_step_has_its_kind_of_client() -> None:
+    @step
+    def own_loop(llm: AsyncOpenAI = injected) -> str | None:
+        async def ask() -> str | None:
+            return (await llm.chat.completions.create(model=MODEL, messages=QUESTION)).choices[0].message.content
+
+        return asyncio.run(ask())
+
+    @step
+    async def blocks(llm: OpenAI = injected) -> str | None:
+        return llm.chat.completions.create(model=MODEL, messages=QUESTION).choices[0].message.content
+
+    with anyio.fail_after(10):
+        async with Runtime() as runtime:
+            with pytest.raises(StepFailedError, match=r"blocking OpenAI client was used in an `async def` step\n.*AsyncOpenAI"):
+                await runtime.run(workflow(name="blocks")(_calling(blocks)))
+            with pytest.raises(StepFailedError, match="event loop"):
+                await runtime.run(workflow(name="own_loop")(_calling(own_loop)))
 
 
 async def test_an_unknown_model_is_the_engines_refusal() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 from pydantic import BaseModel
 
 from fairlead import (
+    Agent,
     DeclarationError,
     Handle,
     InputError,
@@ -129,7 +132,7 @@ async def test_arguments_from_outside_are_read_as_their_types_or_refused_by_name
         assert await runtime.outcome(program) == "2026 3"
         with pytest.raises(InputError, match="workflow 'take', parameter 'page' is missing"):
             runtime.start(take, {})
-        with pytest.raises(InputError, match="workflow 'take', parameter 'page'.*at day"):
+        with pytest.raises(InputError, match=r"workflow 'take', parameter 'page'.*at day"):
             runtime.start(take, {"page": {"url": "x", "day": "someday"}})
         with pytest.raises(InputError, match=r"no parameter 'pages'"):
             runtime.start(take, {"pages": []})
@@ -180,10 +183,13 @@ def test_limits_that_let_nothing_run_are_refused(settings: dict[str, int]) -> No
 
 
 async def test_the_error_of_the_callers_own_block_goes_on_as_it_is(db: str | None) -> None:
-    with pytest.raises(KeyError, match="mine"):
+    async def block() -> None:
         async with Runtime(db=db) as runtime:
             runtime.start(plain, {"urls": ["a"]})
             raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await block()
 
 
 async def test_what_does_not_exist_cannot_be_resumed_or_cancelled(db: str | None) -> None:
@@ -313,6 +319,7 @@ async def test_a_resumed_step_gets_its_recorded_values_again(tmp_path: Any) -> N
     db = f"sqlite:///{tmp_path}/runs.db"
     looks: list[int] = []
     broken = [True]
+    looked = anyio.Event()
 
     @step
     async def look(ctx: StepContext = injected) -> list[int]:
@@ -321,6 +328,7 @@ async def test_a_resumed_step_gets_its_recorded_values_again(tmp_path: Any) -> N
             return len(looks)
 
         seen = [await ctx.record("number", number), await ctx.record("number", number)]
+        looked.set()
         if broken:
             await anyio.sleep_forever()
         return seen
@@ -332,8 +340,7 @@ async def test_a_resumed_step_gets_its_recorded_values_again(tmp_path: Any) -> N
     async with Runtime(db=db) as runtime:
         program = runtime.start(flow)
         with anyio.fail_after(5):
-            while len(looks) < 2:
-                await anyio.sleep(0.001)
+            await looked.wait()
     broken.clear()
     async with Runtime(db=db) as runtime:
         assert await runtime.outcome(await runtime.resume(program.id, workflow=flow)) == [1, 2]
@@ -463,14 +470,92 @@ async def test_a_thread_left_behind_by_a_timeout_may_ask_for_nothing_more() -> N
         with pytest.raises(StepFailedError, match="hard timeout"):
             await runtime.outcome(program)
         go.set()
-        with anyio.fail_after(10):
-            while not done.is_set():
-                await anyio.sleep(0.001)
+        await anyio.to_thread.run_sync(done.wait, 10)
         history = await runtime.journal.history(program.id)
     assert history is not None
     assert [step.node for step in history.steps] == ["stubborn"]
     assert len(errors) == 1
     assert "after attempt 1 had ended" in errors[0]
+
+
+@pytest.mark.parametrize("blocking", ["result", "tool", "agent"])
+async def test_waiting_in_an_async_step_as_one_would_in_a_thread_is_a_clear_error(blocking: str) -> None:
+    @tool
+    async def double(n: int) -> int:
+        """Double."""
+        return 2 * n
+
+    @step
+    async def waits() -> Any:
+        match blocking:
+            case "result":
+                return leaf(1).result()
+            case "tool":
+                return double.blocking(1)
+            case _:
+                return Agent().run_blocking("?")
+
+    @workflow
+    def flow() -> Any:
+        return waits()
+
+    async with Runtime() as runtime:
+        with pytest.raises(StepFailedError, match="await") as caught:
+            await runtime.run(flow)
+    assert caught.value.kind == "DeclarationError"
+
+
+@pytest.mark.parametrize("what", ["tool", "agent", "step"])
+async def test_an_event_loop_of_its_own_in_a_plain_step_is_a_clear_error(what: str) -> None:
+    """Everything a step asks for belongs to the loop that runs its program; waiting on another one could wait for ever."""
+
+    @tool
+    async def double(n: int) -> int:
+        """Double."""
+        return 2 * n
+
+    @step
+    def runs_its_own() -> Any:
+        async def main() -> Any:
+            match what:
+                case "tool":
+                    return await double(1)
+                case "agent":
+                    return (await Agent().run("?")).output
+                case _:
+                    return await leaf(1)
+
+        return asyncio.run(main())
+
+    @workflow
+    def flow() -> Any:
+        return runs_its_own()
+
+    with anyio.fail_after(10):
+        async with Runtime() as runtime:
+            with pytest.raises(StepFailedError, match="event loop") as caught:
+                await runtime.run(flow)
+    assert caught.value.kind == "DeclarationError"
+
+
+async def test_steps_that_call_themselves_without_end_are_stopped() -> None:
+    @step
+    async def deeper(n: int) -> int:
+        return await deeper(n + 1)
+
+    @workflow
+    def flow() -> Handle[int]:
+        return deeper(0)
+
+    with anyio.fail_after(20):
+        async with Runtime() as runtime:
+            program = runtime.start(flow)
+            with pytest.raises(StepFailedError, match="deep") as caught:
+                await runtime.outcome(program)
+            history = await runtime.journal.history(program.id)
+    assert history is not None
+    assert len(history.steps) <= 200
+    assert len(str(caught.value)) < 2_000
 
 
 async def test_retries_work_in_threads(db: str | None) -> None:

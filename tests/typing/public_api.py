@@ -7,11 +7,10 @@ is no longer found does, too.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, assert_type
 
 from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
-from typing_extensions import assert_type
 
 from fairlead import (
     Agent,
@@ -124,9 +123,9 @@ async def plain(urls: Sequence[str], scale: float = 1.0) -> list[int]:
     assert_type(await composed("x"), int)
     assert_type(await ask("why"), str)  # injected parameters are left out
     assert_type(await ask_plainly("why"), str)
-    searching = search("x")
-    assert_type(searching, Coroutine[Any, Any, list[str]])
-    assert_type(await searching, list[str])
+    assert_type(await search("x"), list[str])
+    searching: Coroutine[Any, Any, list[str]] = search("x")
+    await searching
     assert_type(search.blocking("x", limit=3), list[str])
     assert_type(save.blocking("x"), bool)
     assert_type(when(is_big(3), then=lambda: 1), Handle[Any])  # the ways may differ
@@ -164,6 +163,8 @@ def mistakes() -> None:
     when(total([1]), then=lambda: 1)  # type: ignore[arg-type]
     step(retries=3)  # type: ignore[call-overload]
     step(idempotency="maybe")  # type: ignore[call-overload]
+    print(fetch("x").url)  # type: ignore[attr-defined]  # noqa: T201 - the value is not there yet
+    list(total([1]))  # type: ignore[call-overload]
     fetch.options(retries=3)  # type: ignore[call-arg]
     fetch.options(limit="2")  # type: ignore[arg-type]
     tool(background="yes")  # type: ignore[call-overload]
@@ -197,4 +198,3 @@ async def records(ctx: StepContext) -> None:
 
     assert_type(await ctx.record("n", lambda: 3), int)
     assert_type(await ctx.record("s", look_later), str)
-

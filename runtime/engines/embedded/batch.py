@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from .kvcache import Chain, Hold
@@ -18,12 +19,16 @@ class Request:
         "decoding",
         "hold",
         "joined_at",
+        "keep_s",
+        "loaded_at",
         "output_tokens",
+        "owner",
         "preemptions",
         "priority",
         "produced",
         "prompt_tokens",
         "request_id",
+        "waiting_since",
     )
 
     def __init__(
@@ -43,6 +48,10 @@ class Request:
         self.cached_tokens: int | None = None
         self.preemptions = 0
         self.aborted = False
+        self.owner: Hashable = None
+        self.keep_s = 0.0
+        self.loaded_at = -math.inf  # when what comes from host memory is there
+        self.waiting_since = -math.inf
 
     @property
     def admitted(self) -> bool:

@@ -10,7 +10,7 @@ counted. Pure; knows nothing of time or requests.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,7 +23,7 @@ Chain: TypeAlias = "Sequence[Hashable]"
 class _Run:
     """Blocks `start` to `end` of `chain`, and what follows them. `users` counts holds at or below this run."""
 
-    __slots__ = ("chain", "children", "end", "parent", "released", "start", "users")
+    __slots__ = ("chain", "children", "end", "owner", "parent", "released", "start", "users")
 
     def __init__(self, parent: _Run | None, chain: Chain, start: int, end: int) -> None:
         self.parent = parent
@@ -33,6 +33,7 @@ class _Run:
         self.children: dict[Hashable, _Run] = {}
         self.users = 0
         self.released = 0
+        self.owner: Hashable = None
 
 
 class Hold:
@@ -67,6 +68,15 @@ class KVCache:
         self._runs = 0
         # Unheld leaves by time of release; entries outdated by a later use are skipped when they come up.
         self._lru: list[tuple[int, int, _Run]] = []
+        self._value: Callable[[Hashable], float] | None = None
+
+    def evict_by(self, value: Callable[[Hashable], float]) -> None:
+        """Evict what is worth least to begin with (ties: least recently used), still tail first.
+
+        `value` is asked for whoever released a prefix last, for every unheld leaf and each time that room is needed: for
+        comparison with systems that change an engine, not for speed.
+        """
+        self._value = value
 
     @property
     def available(self) -> int:
@@ -116,8 +126,8 @@ class KVCache:
             else:
                 self._grow(hold, chain, depth)
 
-    def release(self, hold: Hold) -> None:
-        """Give back everything: private blocks are free, shared ones stay cached until evicted."""
+    def release(self, hold: Hold, owner: Hashable = None) -> None:
+        """Give back everything: private blocks are free, shared ones stay cached until evicted (`owner`: see `evict_by`)."""
         self.free += hold.private
         hold.private = 0
         self._ticks += 1
@@ -125,7 +135,7 @@ class KVCache:
         while run is not None and run is not self._root:
             run.users -= 1
             if run.users == 0:
-                run.released = self._ticks
+                run.released, run.owner = self._ticks, owner
                 self.evictable += run.end - run.start
             run = run.parent
         self._offer(hold.run)
@@ -162,7 +172,7 @@ class KVCache:
         parent = run.parent
         assert parent is not None
         upper = _Run(parent, run.chain, run.start, at)
-        upper.users, upper.released = run.users, run.released
+        upper.users, upper.released, upper.owner = run.users, run.released, run.owner
         upper.children[run.chain[at]] = run
         parent.children[run.chain[run.start]] = upper
         run.parent, run.start = upper, at
@@ -206,20 +216,37 @@ class KVCache:
             self._lru = sorted(entry for entry in self._lru if _is_current(entry))
 
     def _evict(self, blocks: int) -> None:
+        if self._value is not None:
+            self._evict_least(self._value, blocks)
+            return
         while blocks > 0:
             entry = heapq.heappop(self._lru)
             run = entry[2]
             if not _is_current(entry):
                 continue
-            taken = min(blocks, run.end - run.start)
-            run.end -= taken
-            blocks -= taken
-            self.free += taken
-            self.evictable -= taken
+            blocks -= self._shorten(run, blocks)
             if run.end > run.start:
                 heapq.heappush(self._lru, entry)
             else:
                 self._remove(run)
+
+    def _evict_least(self, value: Callable[[Hashable], float], blocks: int) -> None:
+        while blocks > 0:
+            # Parents become leaves when their last child goes, so the ranking is made again until enough is free.
+            leaves = {entry[2] for entry in self._lru if _is_current(entry)}
+            for run in sorted(leaves, key=lambda run: (value(run.owner), run.released)):
+                blocks -= self._shorten(run, blocks)
+                if run.end == run.start:
+                    self._remove(run)
+                if not blocks:
+                    break
+
+    def _shorten(self, run: _Run, blocks: int) -> int:
+        taken = min(blocks, run.end - run.start)
+        run.end -= taken
+        self.free += taken
+        self.evictable -= taken
+        return taken
 
     def _remove(self, run: _Run) -> None:
         parent = run.parent

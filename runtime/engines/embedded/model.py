@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Hashable
 
 from ....errors import InputError
 from ....memory.blocks import BLOCK_TOKENS, block_count
@@ -25,13 +26,20 @@ from .batch import Request, Span
 from .events import Admitted, Finished, FirstToken, ModelEvent, ModelStats, Preempted, RequestTooLargeError
 from .hardware import Profile
 from .kvcache import Chain, KVCache
+from .offload import HostTier, Offload
+from .pins import Pins
+
+PIN_PATIENCE_S = 2.0
+"""How long a request waits for memory that kept prefixes take before they give way."""
 
 
 class EngineModel:
     """One engine. Not thread-safe; every method that takes `now` may be called with any time not before the last one.
 
     `speed` divides all durations (50 is fifty times faster; `math.inf` takes no time). With `priority=True` a lower number
-    is served first, as in vLLM; otherwise priorities are ignored.
+    is served first, as in vLLM; otherwise priorities are ignored. With `pin_share` above 0 prefixes are kept on request, up to
+    that share of the cache; they give way to a request that has waited `PIN_PATIENCE_S` for memory, or before a running one
+    would be preempted. With `offload` prefixes also go to host memory and are read back from there.
     """
 
     def __init__(
@@ -42,12 +50,16 @@ class EngineModel:
         speed: float = 1.0,
         priority: bool = False,
         prefix_caching: bool = True,
+        pin_share: float = 0.0,
+        offload: Offload | None = None,
     ) -> None:
         if not speed > 0:
             raise InputError(f"engine speed must be above 0, not {speed:g}")
         self.profile = profile
         self.cache = KVCache((kv_tokens or profile.kv_tokens) // BLOCK_TOKENS)
         self.max_model_len = min(profile.max_model_len, self.cache.capacity * BLOCK_TOKENS)
+        self._pins = Pins(self.cache, pin_share)
+        self._host = HostTier(offload) if offload is not None else None
         self._scale = 1 / speed
         self._by_priority = priority
         self._prefix_caching = prefix_caching
@@ -82,12 +94,34 @@ class EngineModel:
             f"({prompt_tokens} in the prompt, {output_tokens} for the output)"
         )
 
+    @property
+    def reloaded_tokens(self) -> int:
+        """Tokens read back from host memory."""
+        return self._host.reloaded_tokens if self._host is not None else 0
+
+    def unpin(self, owner: Hashable, now: float) -> None:
+        """Keep the prefix of this owner no longer."""
+        self._run_to(now)
+        if self._pins.drop(owner):
+            self._cut_span(now)
+
     def submit(
-        self, request_id: str, chain: Chain, prompt_tokens: int, output_tokens: int, now: float, *, priority: int = 0
+        self,
+        request_id: str,
+        chain: Chain,
+        prompt_tokens: int,
+        output_tokens: int,
+        now: float,
+        *,
+        priority: int = 0,
+        owner: Hashable = None,
+        keep_s: float = 0.0,
     ) -> None:
         """Add a request. `chain` holds the block keys of the prompt and, where known, of the output after it.
 
-        `output_tokens` (at least 1) are generated exactly. Raises `RequestTooLargeError`; `InputError` for a known id.
+        `output_tokens` (at least 1) are generated exactly. With `keep_s` above 0 what it leaves in the cache is kept that long
+        after its end, or until the next request of the same `owner` runs. Raises `RequestTooLargeError`; `InputError` for a
+        known id.
         """
         if reason := self.why_too_large(prompt_tokens, output_tokens):
             raise RequestTooLargeError(reason)
@@ -97,6 +131,7 @@ class EngineModel:
         self._arrivals += 1
         rank = priority if self._by_priority else 0
         request = Request(request_id, chain, prompt_tokens, output_tokens, rank, self._arrivals)
+        request.owner, request.keep_s, request.waiting_since = owner, keep_s, now
         self._requests[request_id] = request
         first_in_line = self._waiting == 0 or request.rank < self._queue[0][0]
         self._enqueue(request)
@@ -244,6 +279,8 @@ class EngineModel:
 
     def _finish(self, request: Request, at: float) -> None:
         self._leave(request)
+        if request.keep_s > 0:
+            self._pins.keep(request.owner, request.chain, len(request.chain), at + request.keep_s)
         del self._requests[request.request_id]
         self._finished += 1
         cached = request.cached_tokens or 0
@@ -266,7 +303,9 @@ class EngineModel:
             self._prefilling.pop(request.request_id, None)
         if self._prefix_caching:
             self.cache.publish(hold, request.chain, max(hold.depth, min(computed // BLOCK_TOKENS, len(request.chain))))
-        self.cache.release(hold)
+            if self._host is not None:
+                self._host.store(request.chain, hold.depth)
+        self.cache.release(hold, request.owner)
         request.hold = None
         request.computed = 0
         del self._running[request.request_id]
@@ -274,11 +313,12 @@ class EngineModel:
     # The start of a span
 
     def _schedule(self, at: float) -> None:
+        self._pins.expire(at)
         preempted = self._make_room_for_decodes(at)
         budget = self.profile.max_num_batched_tokens - self._batch
         prefills: list[tuple[Request, int]] = []
         for request in list(self._prefilling.values()):
-            if not request.admitted or budget <= 0:
+            if not request.admitted or budget <= 0 or request.loaded_at > at:
                 continue
             tokens = min(request.target - request.computed, budget)
             preempted = self._make_room_for_chunk(request, tokens, at) or preempted
@@ -288,6 +328,8 @@ class EngineModel:
         # A later preemption may have thrown out a chunk taken earlier in this loop.
         prefills = [(request, tokens) for request, tokens in prefills if request.admitted]
         while not preempted and budget > 0 and (admitted := self._admit(at)) is not None:
+            if admitted.loaded_at > at:
+                continue
             tokens = min(admitted.target - admitted.computed, budget)
             budget -= tokens
             prefills.append(self._take_chunk(admitted, tokens))
@@ -297,16 +339,18 @@ class EngineModel:
     def _make_room_for_decodes(self, at: float) -> bool:
         preempted = False
         while self._batch and self._blocks_for(1) > self.cache.available:
-            self._preempt_last(at)
-            preempted = True
+            if not self._pins.drop_soonest():
+                self._preempt_last(at)
+                preempted = True
         return preempted
 
     def _make_room_for_chunk(self, request: Request, tokens: int, at: float) -> bool:
         """Preempt the last admitted until the chunk fits; that may be `request` itself."""
         preempted = False
         while request.admitted and not self._can_prefill(request, tokens):
-            self._preempt_last(at)
-            preempted = True
+            if not self._pins.drop_soonest():
+                self._preempt_last(at)
+                preempted = True
         return preempted
 
     def _can_prefill(self, request: Request, tokens: int) -> bool:
@@ -335,14 +379,19 @@ class EngineModel:
         request = self._queue[0][1]
         # The last token is always computed: it gives the first output token.
         limit = min((request.target - 1) // BLOCK_TOKENS, len(request.chain)) if self._prefix_caching else 0
-        match = self.cache.match(request.chain, limit)
-        needed = block_count(request.target) - match.blocks + match.unheld + self._blocks_for(1)
-        if needed > self.cache.available:
-            return None
+        while not self._fits(request, limit):
+            patient = self._running and at < request.waiting_since + PIN_PATIENCE_S
+            if patient or not self._pins.drop_soonest():
+                return None
         heapq.heappop(self._queue)
         self._waiting -= 1
-        request.hold = self.cache.acquire(request.chain, limit)
-        request.computed = match.blocks * BLOCK_TOKENS
+        request.hold = hold = self.cache.acquire(request.chain, limit)
+        self._pins.drop(request.owner)
+        if self._host is not None and (loaded := self._host.holds(request.chain, limit) - hold.depth) > 0:
+            request.loaded_at = self._host.load(loaded, at)
+            self.cache.reserve(hold, loaded)
+            self.cache.publish(hold, request.chain, hold.depth + loaded)
+        request.computed = hold.depth * BLOCK_TOKENS
         self._running[request.request_id] = self._prefilling[request.request_id] = request
         if request.cached_tokens is None:
             request.cached_tokens = request.computed
@@ -352,16 +401,31 @@ class EngineModel:
             self._events.append(Admitted(request.request_id, at, request.computed))
         return request
 
+    def _fits(self, request: Request, limit: int) -> bool:
+        match = self.cache.match(request.chain, limit)
+        needed = block_count(request.target) - match.blocks + match.unheld + self._blocks_for(1)
+        return needed <= self.cache.available
+
     def _next_span(self, at: float, prefills: list[tuple[Request, int]], *, single: bool) -> Span | None:
+        loaded_at = self._next_load(at)
         if not prefills and not self._batch:
-            return None
+            return Span(at, 1, loaded_at - at, 0.0, prefills) if loaded_at is not None else None
         profile = self.profile
         tokens = self._batch + sum(chunk for _, chunk in prefills)
         seconds = profile.gemm_s(tokens) + profile.fixed_s + profile.decode_s_per_context_token * self._context
         seconds += sum(profile.prefill_attention_s(chunk, request.computed) for request, chunk in prefills)
         steps = 1 if single else self._quiet_steps()
         growth = profile.decode_s_per_context_token * self._batch
-        return Span(at, steps, seconds * self._scale, growth * self._scale, prefills)
+        span = Span(at, steps, seconds * self._scale, growth * self._scale, prefills)
+        if loaded_at is not None:
+            span.steps = min(span.steps, span.steps_by(loaded_at) + 1)
+        return span
+
+    def _next_load(self, at: float) -> float | None:
+        """When the next transfer from host memory ends that a request waits for."""
+        if self._host is None:
+            return None
+        return min((request.loaded_at for request in self._prefilling.values() if request.loaded_at > at), default=None)
 
     def _quiet_steps(self) -> int:
         """Iterations until a request ends or blocks could run out, at least 1."""
@@ -379,6 +443,7 @@ class EngineModel:
         self._preemptions += 1
         request.preemptions += 1
         self._leave(request)
+        request.waiting_since = at
         if not request.aborted:
             self._enqueue(request)
             self._events.append(Preempted(request.request_id, at))

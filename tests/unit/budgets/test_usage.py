@@ -12,8 +12,8 @@ from fairlead.encoding import Json
     ("body", "usage"),
     [
         ({"usage": {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}}, Usage(9, None, 4)),  # chat, completions
-        ({"usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}}, Usage(9, 8, 4)),
-        ({"usage": {"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 0}}}, Usage(9, 0, 4)),  # responses
+        ({"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 8}}}, Usage(9, 8, None)),
+        ({"usage": {"input_tokens": 9, "output_tokens": 4, "input_tokens_details": {"cached_tokens": 0}}}, Usage(9, 0, 4)),
         ({"type": "response.completed", "response": {"usage": {"input_tokens": 1, "output_tokens": 2}}}, Usage(1, None, 2)),
         ({"usage": {"prompt_tokens": 9, "total_tokens": 9}}, Usage(9, None, None)),  # embeddings
         ({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, Usage(0, None, 0)),
@@ -41,8 +41,8 @@ def test_a_sum_is_of_what_is_known() -> None:
 @pytest.mark.parametrize(
     ("events", "usage"),
     [
-        (b'data: {"choices":[]}\n\ndata: {"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\ndata: [DONE]\n\n', Usage(3, None, 1)),
-        (b'data: {"usage":{"prompt_tokens":1}}\n\ndata: {"usage":{"prompt_tokens":2}}\n\n', Usage(2, None, None)),  # the last one
+        (b'data: {"choices":[]}\n\ndata: {"usage":{"prompt_tokens":3}}\n\ndata: [DONE]\n\n', Usage(3, None, None)),
+        (b'data: {"usage":{"prompt_tokens":1}}\n\ndata: {"usage":{"prompt_tokens":2}}\n\n', Usage(2, None, None)),
         (b'data: {"usage":{"prompt_tokens":1}}\n\ndata: {"usage":null}\n\n', Usage(1, None, None)),
         (b'event: x\r\ndata: {"response":{"usage":{"input_tokens":5,"output_tokens":6}}}\r\n\r\n', Usage(5, None, 6)),
         (b'data: {"usage":{"prompt_tokens":1}}\n\ndata: {"usage":{"prom', Usage(1, None, None)),  # cut off

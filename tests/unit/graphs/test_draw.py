@@ -136,6 +136,12 @@ def test_large_graphs_are_joined_and_then_listed() -> None:
     assert lines[1].split() == [names[1], "←", names[0]]
 
 
+def test_joined_steps_need_what_any_of_them_needed() -> None:
+    first = [Spot("a", "a"), Spot("b", "b")]
+    second = [Spot(f"x#{n}", f"x#{n}", needs=("a" if n % 2 else "b",)) for n in range(2, 100)]
+    assert mermaid(Drawing("w", (*first, *second))).count(" --> ") == 2
+
+
 def test_an_empty_graph_says_so() -> None:
     assert picture(Drawing("w", ())) == "(no steps)"
 

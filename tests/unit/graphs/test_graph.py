@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from fairlead import Handle, loop, step, when, workflow
 from fairlead.errors import GraphCycleError
 from fairlead.graphs.graph import Graph, Node, ReadySet, StepWork, needs_of
-from fairlead.graphs.handle import Constant, ListOf, MapOf, Ref
+from fairlead.graphs.handle import Constant, ListOf, MapOf, Ref, Template
 
 
 @step
@@ -95,7 +96,7 @@ def test_a_node_that_needs_a_later_one_is_a_cycle() -> None:
 
 
 def test_needs_are_listed_once_in_the_order_of_the_arguments() -> None:
-    arguments = [Ref("b"), Constant(b"1"), ListOf((Ref("a"), Ref("b"))), MapOf((("k", Ref("c")),))]
+    arguments: list[Template] = [Ref("b"), Constant(b"1"), ListOf((Ref("a"), Ref("b"))), MapOf((("k", Ref("c")),))]
     assert needs_of(arguments, "d", "a") == ("b", "a", "c", "d")
 
 
@@ -163,5 +164,5 @@ def test_every_node_is_taken_once_after_its_needs_and_by_falling_rank(graph: Gra
 @given(graphs())
 def test_the_critical_path_is_a_path_whose_times_add_up_to_the_largest_rank(graph: Graph) -> None:
     path = graph.critical_path
-    assert all(before in graph.nodes[after].needs for before, after in zip(path, path[1:], strict=False))
+    assert all(before in graph.nodes[after].needs for before, after in pairwise(path))
     assert sum(graph.nodes[one].estimate for one in path) == max(graph.ranks.values(), default=0)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from fairlead.encoding import Json, decode, encode
 from fairlead.memory.conversation import Conversation, link
 
-MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=5)}), max_size=8)
+MESSAGES = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text(max_size=5)}), max_size=8
+)
 
 
 def said(*texts: str) -> list[Json]:

@@ -11,7 +11,20 @@ import anyio
 import pytest
 from pydantic import BaseModel
 
-from fairlead import Agent, DeclarationError, EngineError, InputError, Runtime, StepFailedError, ToolContext, ToolError, injected, step, tool, workflow
+from fairlead import (
+    Agent,
+    DeclarationError,
+    EngineError,
+    InputError,
+    Runtime,
+    StepFailedError,
+    ToolContext,
+    ToolError,
+    injected,
+    step,
+    tool,
+    workflow,
+)
 from fairlead.runtime.agent import (
     BAD_REQUESTS_MAX,
     OUTPUT_TRIES,
@@ -109,7 +122,11 @@ async def test_without_tools_the_first_answer_is_the_result() -> None:
 
 async def test_a_task_may_be_a_list_of_messages_and_settings_go_into_every_request() -> None:
     talk = Talk(calls("a"), "done")
-    messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"role": "user", "content": "three"}]
+    messages = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
     await talk.run(Agent(tools=[look], settings={"temperature": 0.3}, model="fairlead-embedded"), messages)
     assert talk.requests[0]["messages"] == messages
     assert [request["temperature"] for request in talk.requests] == [0.3, 0.3]
@@ -150,7 +167,10 @@ async def test_strings_are_given_to_the_model_as_they_are_and_other_results_as_j
 
     talk = Talk(Reply("", [ToolCall("city", {"name": "X"}), ToolCall("look", {"name": "a"})]), "done")
     await talk.run(Agent(tools=[city, look]))
-    assert [message["content"] for message in talk.last_messages if message["role"] == "tool"] == ['{"name":"X","people":3}', "a at 1"]
+    assert [message["content"] for message in talk.last_messages if message["role"] == "tool"] == [
+        '{"name":"X","people":3}',
+        "a at 1",
+    ]
 
 
 async def test_usage_is_that_of_all_turns() -> None:
@@ -245,7 +265,7 @@ async def test_empty_arguments_mean_none() -> None:
 
 async def test_a_model_that_keeps_asking_for_what_cannot_be_done_is_given_up() -> None:
     talk = Talk(*[Reply("", [ToolCall("nothing")])] * 30)
-    with pytest.raises(StepFailedError, match="calls in a row that cannot be made.*no tool 'nothing'") as caught:
+    with pytest.raises(StepFailedError, match=r"calls in a row that cannot be made.*no tool 'nothing'") as caught:
         await talk.run(Agent(tools=[look], max_turns=50))
     assert caught.value.kind == ToolError.__name__
     assert len(talk.requests) == BAD_REQUESTS_MAX + 1
@@ -359,8 +379,7 @@ async def test_text_arrives_as_it_is_written() -> None:
 
     async def use() -> None:
         async for event in Agent().stream("?"):
-            if isinstance(event, TextArrived):
-                times.append(anyio.current_time())
+            times.extend([anyio.current_time()] * isinstance(event, TextArrived))
 
     await talk.with_agent(use)
     assert len(times) >= 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,8 +40,16 @@ def test_a_whole_reply(content: bytes, reply: Reply) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"{}", b"[]", b'"text"', b"null", b'{"choices":[]}', b'{"choices":[{}]}', b'{"choices":[{"message":{"tool_calls":[{"id":"c"}]}}]}'],
-)  # fmt: skip
+    [
+        b"{}",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"choices":[]}',
+        b'{"choices":[{}]}',
+        b'{"choices":[{"message":{"tool_calls":[{"id":"c"}]}}]}',
+    ],
+)
 def test_an_answer_without_a_reply_is_an_error_that_shows_it(content: bytes) -> None:
     with pytest.raises(EngineError, match="not a chat completion"):
         reply_of(content)
@@ -49,7 +58,11 @@ def test_an_answer_without_a_reply_is_an_error_that_shows_it(content: bytes) -> 
 def test_a_reply_enters_the_conversation_as_it_was_said() -> None:
     assert Reply("hi").message() == {"role": "assistant", "content": "hi"}
     request = ToolRequest("c1", "look", '{"a": 1}')
-    assert Reply("", (request,)).message() == {"role": "assistant", "content": None, "tool_calls": [call("c1", "look", '{"a": 1}')]}
+    assert Reply("", (request,)).message() == {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [call("c1", "look", '{"a": 1}')],
+    }
     assert Reply("so", (request,)).message()["content"] == "so"
 
 
@@ -100,7 +113,7 @@ WHOLE = Reply("Grüße, Welt 🌍", (ToolRequest("c1", "look", '{"a": 1}'), Tool
 def test_a_stream_gives_the_same_reply_wherever_it_is_cut_into_chunks(cuts: list[int]) -> None:
     stream = ReplyStream()
     places = [0, *sorted(cuts), len(STREAM)]
-    pieces = [text for start, end in zip(places, places[1:], strict=False) for text in stream.feed(STREAM[start:end])]
+    pieces = [text for start, end in pairwise(places) for text in stream.feed(STREAM[start:end])]
     assert "".join(pieces) == WHOLE.text
     assert stream.reply() == WHOLE
 
@@ -111,7 +124,9 @@ def test_a_stream_with_windows_line_ends_is_read() -> None:
     assert stream.reply() == WHOLE
 
 
-@pytest.mark.parametrize("data", [b"data: oops\n\n", b'data: {"choices":[3]}\n\n', b"data: []\n\n", b'data: {"choices":[{"delta":"x"}]}\n\n'])
+@pytest.mark.parametrize(
+    "data", [b"data: oops\n\n", b'data: {"choices":[3]}\n\n', b"data: []\n\n", b'data: {"choices":[{"delta":"x"}]}\n\n']
+)
 def test_an_event_that_is_no_chunk_is_an_error_that_shows_it(data: bytes) -> None:
     with pytest.raises(EngineError, match="not a chat completion chunk"):
         ReplyStream().feed(data)

@@ -64,7 +64,9 @@ def test_a_file_may_import_its_neighbours(folder: Path) -> None:
 
 def test_two_files_of_one_name_do_not_take_each_others_place(folder: Path) -> None:
     (folder / "sub").mkdir()
-    (folder / "sub" / "loaded_flows.py").write_text(SOURCE.replace("answer = 42", "@workflow\nasync def third(n: int) -> int:\n    return n"))
+    (folder / "sub" / "loaded_flows.py").write_text(
+        SOURCE.replace("answer = 42", "@workflow\nasync def third(n: int) -> int:\n    return n")
+    )
     first = load_workflow(f"{folder}/loaded_flows.py:review")
     assert load_workflow(f"{folder}/sub/loaded_flows.py:third").name == "third"
     assert load_workflow(f"{folder}/loaded_flows.py:review") is first

@@ -523,5 +523,5 @@ async def test_a_handle_of_another_body_is_refused(runtime: Runtime) -> None:
         await keeps()
         return await add(kept[0].value, 1.0)
 
-    with pytest.raises(TypeError, match="step 'add', parameter 'a'.*another program or to a step that has ended"):
+    with pytest.raises(TypeError, match=r"step 'add', parameter 'a'.*another program or to a step that has ended"):
         await runtime.run(plain)

@@ -75,7 +75,11 @@ async def test_cancelling_stops_every_step_and_the_receipt_lists_them(runtime: R
     history = await runtime.journal.history(program.id)
     assert history is not None
     assert history.program.state == "cancelled"
-    assert {one.node: one.state for one in history.steps} == {"sleep": "succeeded", "sleep#2": "cancelled", "sleep#3": "cancelled"}
+    assert {one.node: one.state for one in history.steps} == {
+        "sleep": "succeeded",
+        "sleep#2": "cancelled",
+        "sleep#3": "cancelled",
+    }
 
 
 async def test_cancelling_before_the_first_step_runs_nothing(runtime: Runtime) -> None:
@@ -227,6 +231,52 @@ async def test_a_plain_workflow_has_its_time_too(runtime: Runtime) -> None:
     began = anyio.current_time()
     assert (await stopped(runtime, runtime.start(flow))).state == "timed_out"
     assert anyio.current_time() - began == pytest.approx(5)
+
+
+async def test_the_time_of_a_child_program_is_its_own_and_its_end_is_a_failure_of_the_parents_step(runtime: Runtime) -> None:
+    work = Work()
+    sleep = sleeper(work)
+
+    @workflow(timeout=5)
+    def child() -> Handle[str]:
+        result: Handle[str] = sleep("child's", 60.0)
+        return result
+
+    @workflow
+    async def root() -> str:
+        try:
+            return await child()
+        except StepFailedError as error:
+            return error.reason
+
+    program = runtime.start(root)
+    began = anyio.current_time()
+    reason = await runtime.outcome(program)
+    assert "took more than 5 s" in reason
+    assert work.ended == [("child's", pytest.approx(began + 5))]
+    (child_record,) = await runtime.journal.programs(parent_id=program.id)
+    assert child_record.state == "timed_out"
+
+
+async def test_only_whole_programs_are_cancelled(runtime: Runtime) -> None:
+    work = Work()
+    sleep = sleeper(work)
+
+    @workflow
+    def child() -> Handle[str]:
+        result: Handle[str] = sleep("child's", 60.0)
+        return result
+
+    @workflow
+    async def root() -> str:
+        return await child()
+
+    program = runtime.start(root)
+    await anyio.sleep(1)
+    (child_record,) = await runtime.journal.programs(parent_id=program.id)
+    with pytest.raises(ConflictError, match=program.id):
+        await runtime.cancel(child_record.id)
+    assert await runtime.outcome(program) == "child's"
 
 
 async def test_a_program_that_ran_out_of_time_goes_on_with_new_time_when_it_is_resumed(runtime: Runtime) -> None:

@@ -15,7 +15,8 @@ from fairlead.runtime.replay import Effects, Recorded
 def recorded(*asked: str, overlapped: Sequence[int] = ()) -> list[Recorded[str]]:
     """Effects that asked this, in this order, each answered with its number."""
     return [
-        Recorded(ordinal, ordinal in overlapped, what, f"call {what}", f"answer {ordinal}") for ordinal, what in enumerate(asked)
+        Recorded(ordinal, ordinal in overlapped, what, f"call {what}", f"answer {ordinal}")
+        for ordinal, what in enumerate(asked)
     ]
 
 

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from fairlead import Agent, Cache, Handle, Retry, Runtime, StepContext, StepFailedError, Timeout, injected, step, tool, workflow
+from fairlead.runtime.agent import AgentResult
 from fairlead.runtime.engines.embedded import EmbeddedEngine, Reply, ToolCall
 from fairlead.runtime.store.records import EventRecord
 from tests.support.virtual_time import SetClock, virtual_time
@@ -120,7 +121,9 @@ async def test_each_attempt_knows_its_number_and_has_the_same_idempotency_key(ru
         return unsteady.options(after=[unsteady()])()
 
     await runtime.run(composed)
-    assert [(attempt, node) for attempt, node, _ in seen] == [(n, node) for node in ("unsteady", "unsteady#2") for n in (1, 2, 3)]
+    assert [(attempt, node) for attempt, node, _ in seen] == [
+        (n, node) for node in ("unsteady", "unsteady#2") for n in (1, 2, 3)
+    ]
     assert len({key for _, _, key in seen}) == 2
 
 
@@ -206,7 +209,9 @@ async def test_tokens_and_tool_results_are_signs_of_life() -> None:
 
     @step(timeout=Timeout(idle=10))
     async def ask() -> str:
-        return [event async for event in agent.stream("?")][-1].output  # type: ignore[union-attr]  # the last is the result
+        events = [event async for event in agent.stream("?")]
+        assert isinstance(events[-1], AgentResult)
+        return str(events[-1].output)
 
     @workflow
     def composed() -> Handle[str]:
@@ -332,7 +337,11 @@ async def test_other_arguments_are_not_served_from_the_cache(runtime: Runtime) -
 
 async def test_the_key_says_which_arguments_count(runtime: Runtime) -> None:
     cached = Cached(Cache(key=lambda text, scale: text.lower()))
-    assert [await runtime.run(cached.workflow, text, scale) for text, scale in (("a", 1), ("A", 2), ("b", 1))] == ["a", "a", "b"]
+    assert [await runtime.run(cached.workflow, text, scale) for text, scale in (("a", 1), ("A", 2), ("b", 1))] == [
+        "a",
+        "a",
+        "b",
+    ]
     assert cached.runs == [("a", 1), ("b", 1)]
 
 
@@ -388,7 +397,9 @@ async def test_a_result_of_another_type_fails_the_step_and_says_where(runtime: R
     def composed() -> Handle[int]:
         return wrong()
 
-    with pytest.raises(StepFailedError, match=r"step 'wrong', result: a value of type str does not fit the declared type int") as caught:
+    with pytest.raises(
+        StepFailedError, match=r"step 'wrong', result: a value of type str does not fit the declared type int"
+    ) as caught:
         await runtime.run(composed)
     assert caught.value.kind == "SerialisationError"
 

@@ -48,7 +48,7 @@ class Digging:
         return self.replies[turn] if turn < len(self.replies) else HttpFailure(400, "no reply left")
 
     async def run(self, *tools: Any, watched: bool = False) -> str:
-        agent = Agent("Dig.", tools=tools or [dig, look])
+        agent = Agent("Dig.", tools=tools or (dig, look))
 
         @step
         async def work() -> str:
@@ -111,7 +111,9 @@ async def test_five_slow_tools_and_a_chain_of_turns_take_the_time_of_the_longest
 
 
 async def test_five_slow_tools_of_one_turn_take_the_time_of_one() -> None:
-    digging = Digging(asks(*(ToolCall("dig", {"name": str(number)}) for number in range(5))), says("waiting"), says("all found"))
+    digging = Digging(
+        asks(*(ToolCall("dig", {"name": str(number)}) for number in range(5))), says("waiting"), says("all found")
+    )
     assert await digging.run() == "all found"
     assert digging.seconds == pytest.approx(0.5 + 2 + 0.5)
 
@@ -128,7 +130,9 @@ async def test_results_enter_in_the_order_in_which_they_came() -> None:
 
 
 async def test_every_result_is_delivered_once() -> None:
-    digging = Digging(asks(ToolCall("dig", {"name": "a", "seconds": 0.1})), *[asks(ToolCall("look", {"name": "b"}))] * 3, says("done"))
+    digging = Digging(
+        asks(ToolCall("dig", {"name": "a", "seconds": 0.1})), *[asks(ToolCall("look", {"name": "b"}))] * 3, says("done")
+    )
     await digging.run()
     assert sum("ticket-1] dig finished" in str(message["content"]) for message in digging.sent[-1]) == 1
 

@@ -89,8 +89,13 @@ def test_tools_are_unsafe_until_they_are_declared_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"), [({"idempotency": "maybe"}, "pure, idempotent, unsafe"), ({"timeout": 0}, "more than 0"), ({"timeout": -1}, "more than 0")]
-)  # fmt: skip
+    ("settings", "said"),
+    [
+        ({"idempotency": "maybe"}, "pure, idempotent, unsafe"),
+        ({"timeout": 0}, "more than 0"),
+        ({"timeout": -1}, "more than 0"),
+    ],
+)
 def test_options_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(DeclarationError, match=said):
         tool(**settings)
@@ -108,7 +113,7 @@ def test_a_parameter_without_a_json_form_is_named() -> None:
 
 def test_a_tool_is_called_in_steps_only() -> None:
     with pytest.raises(DeclarationError, match=r"tool 'search' was called outside of a step\n.*`.function`"):
-        search("a", Area(path="x"))
+        _ = search("a", Area(path="x"))
     with pytest.raises(DeclarationError, match="outside of a step"):
         search.blocking("a", Area(path="x"))
 

@@ -1,0 +1,81 @@
+"""What happens to a prefix while its program is away: keep it while the hazard of return x saving exceeds the price of memory.
+
+The answer is a time (`Stay`), computed once when the gap begins. It is carried out by whatever the engine offers: as the time
+for which the agent keeps its place, so that competing releases are held back (any engine); as `Dispatch.pin_s` (engines that
+pin); as touches, when the shadow of the cache says that the prefix is next to be forgotten; as `Release` when a program ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .estimates import Estimates, Stay
+from .state import Agent, Engine
+
+
+class KeepAlive(Protocol):
+    """Decides about prefixes in gaps."""
+
+    def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
+        """How long to keep the prefix of an agent that has just become idle."""
+
+    def next_need(self, agent: Agent) -> int:
+        """Tokens that the next call of the agent will hold."""
+
+    def still_away(self, agent: Agent, now: float) -> None:
+        """The agent's time is over and it is not back: tell what is learned from that."""
+
+
+def recompute_s(tokens: float, engine: Engine) -> float:
+    """Time to prefill `tokens` from nothing; the quadratic part is small up to 32K tokens and left to the rate."""
+    return tokens / engine.prefill_tokens_per_s
+
+
+@dataclass(slots=True)
+class Priced:
+    """Keep while it pays. Holding a share of the memory costs that share of the engine's time, once calls wait for memory."""
+
+    estimates: Estimates
+    price: float = 1.0
+    """Seconds of service that a second of the whole memory is worth while calls wait (the shadow price of 8.3, at most 1)."""
+    bubble_s: float = 1.0
+    """What a program that comes back to no place loses besides its prefix: the wait for a new one."""
+    longest_s: float = 120.0
+
+    def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
+        if agent.program.ended:
+            return Stay(0.0, 0.0, 0.0)
+        tokens = max(1, agent.context)
+        saving = recompute_s(tokens, engine) + self.bubble_s
+        share = tokens / engine.capacity if engine.capacity else 0.0
+        return self.estimates.gaps.best_stay(agent.kind, saving, self.price * share, self.longest_s)
+
+    def next_need(self, agent: Agent) -> int:
+        tokens = self.estimates.tokens
+        return int(agent.context + tokens.new.value + tokens.output.value)
+
+    def still_away(self, agent: Agent, now: float) -> None:
+        if agent.idle_at is None:
+            return
+        away = now - agent.idle_at
+        self.estimates.gaps.still_away(agent.kind, away, agent.counted_s)
+        agent.counted_s = max(agent.counted_s, away)
+
+
+@dataclass(slots=True)
+class FixedStay:
+    """Keep for a fixed time, whatever is known (Continuum's public code: 2 s)."""
+
+    estimates: Estimates
+    seconds: float
+
+    def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
+        return Stay(self.seconds, 1.0, self.seconds)
+
+    def next_need(self, agent: Agent) -> int:
+        tokens = self.estimates.tokens
+        return int(agent.context + tokens.new.value + tokens.output.value)
+
+    def still_away(self, agent: Agent, now: float) -> None:
+        return
