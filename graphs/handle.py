@@ -73,25 +73,27 @@ class Handle(Generic[T_co]):
             hint="pass the handle to another step, or make the workflow `async def`",
         )
 
-    def __bool__(self) -> bool:
-        raise DeclarationError(
-            f"the handle of {self.node!r} is used as a truth value, but its step has not run yet",
-            hint="use `when(handle, then=..., otherwise=...)`, or make the workflow `async def` and await it",
-        )
+    if not TYPE_CHECKING:  # checkers see these mistakes best when the methods are not there
 
-    def __iter__(self) -> Generator[Any, None, None]:
-        raise DeclarationError(
-            f"the handle of {self.node!r} is iterated, but its list is known only when it has run",
-            hint="use `step.map(handle)`, or make the workflow `async def` and await it",
-        )
+        def __bool__(self) -> bool:
+            raise DeclarationError(
+                f"the handle of {self.node!r} is used as a truth value, but its step has not run yet",
+                hint="use `when(handle, then=..., otherwise=...)`, or make the workflow `async def` and await it",
+            )
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise DeclarationError(
-            f"the handle of {self.node!r} has no attribute {name!r}: its value is not there yet",
-            hint="take the attribute in a step that receives the handle",
-        )
+        def __iter__(self) -> Generator[Any, None, None]:
+            raise DeclarationError(
+                f"the handle of {self.node!r} is iterated, but its list is known only when it has run",
+                hint="use `step.map(handle)`, or make the workflow `async def` and await it",
+            )
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise DeclarationError(
+                f"the handle of {self.node!r} has no attribute {name!r}: its value is not there yet",
+                hint="take the attribute in a step that receives the handle",
+            )
 
 
 @dataclass(frozen=True, slots=True)

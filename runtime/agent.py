@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 import anyio
-import anyio.from_thread
 
 from ..budgets.usage import Usage
 from ..encoding import Json, encode
@@ -16,7 +16,7 @@ from ..errors import ConfigurationError, DeclarationError, EngineError, InputErr
 from ..memory.conversation import Conversation
 from ..signature import Border, type_name
 from ..tools.declare import Tool
-from .body import Body, Entry, running_body
+from .body import Body, Entry, running_body, wait_blocking
 from .calls import ModelCall
 from .chat import Reply, ReplyStream, ToolRequest, error_of, reply_of
 from .replay import Issued
@@ -162,7 +162,7 @@ class Agent(Generic[T]):
 
     def run_blocking(self, task: str | Sequence[Json]) -> AgentResult[T]:
         """The same from a plain `def` step."""
-        return anyio.from_thread.run(self.run, task)
+        return wait_blocking(running_body("Agent.run_blocking()"), "Agent.run_blocking()", partial(self.run, task))
 
     async def stream(self, task: str | Sequence[Json]) -> AsyncGenerator[AgentEvent, None]:
         """The events of a run as they come; the last is the `AgentResult`. Leaving the iteration early stops the run (at once

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DEPTH_MAX = 64
+"""How deep bodies (steps, tools, workflows) may start bodies."""
+
 Entry: TypeAlias = CallRecord | ToolCallRecord | ObservationRecord | StepRecord
 
 
@@ -56,6 +59,9 @@ class Body:
         self.tasks = Nursery(program.tasks)
         self.parent = current_body.get()
         """The body in which this one was started; None for the outermost."""
+        self.depth: int = 0 if self.parent is None else self.parent.depth + 1
+        if self.depth > DEPTH_MAX:
+            raise ProgramError(f"{node}: steps call steps more than {DEPTH_MAX} deep", hint="is the recursion bounded?")
         self.closed = False
         """Whether the attempt is over: a thread left behind may ask for nothing more."""
         self.path = body_path(node, attempt)
@@ -148,8 +154,18 @@ class Body:
         while self._given_up:
             self._given_up.pop()()
 
+    def check_loop(self, what: str) -> None:
+        """Raise `DeclarationError` on another event loop than the program's, where nothing would ever wake the caller."""
+        if threading.get_ident() != self.program.services.loop_thread:
+            raise DeclarationError(
+                f"{self.where}: {what} was asked for on another event loop than the program's",
+                hint="make the step `async def`, or use the blocking forms in a `def` step: OpenAI, tool.blocking(), "
+                "handle.result(), Agent.run_blocking()",
+            )
+
     def issue(self, asked: str, label: str) -> Issued[Entry]:
         """Number an effect and find its record; remember a divergence as the fault of this body."""
+        self.check_loop(label)
         if self.closed:
             raise ProgramError(f"{self.where}: {label} was asked for after attempt {self.attempt} had ended")
         self.progress()
@@ -214,7 +230,14 @@ def on_loop(body: Body, function: Callable[[], T]) -> T:
     return anyio.from_thread.run_sync(function)
 
 
-async def lend_thread(body: Body, wait: Callable[[], Awaitable[T]]) -> T:
+def wait_blocking(body: Body, what: str, wait: Callable[[], Awaitable[T]]) -> T:
+    """Wait for something of the event loop from a thread. Raises `DeclarationError` on the loop's own thread."""
+    if threading.get_ident() == body.program.services.loop_thread:
+        raise DeclarationError(f"{what} would block the event loop, because this step is `async def`", hint="await it instead")
+    return anyio.from_thread.run(_lend_thread, body, wait)
+
+
+async def _lend_thread(body: Body, wait: Callable[[], Awaitable[T]]) -> T:
     """Wait on behalf of a thread, whose place among the threads others may use meanwhile.
 
     Otherwise steps in threads that wait for steps in threads could take all places and wait forever.

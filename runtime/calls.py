@@ -5,6 +5,7 @@ identify - replay - wait - send - settle. The transport of the `openai` clients,
 
 from __future__ import annotations
 
+import codecs
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -205,7 +206,7 @@ class CallPath:
             head = progress.head
             if error is None and head is not None and head.status < 400:
                 return bytes(progress.received)
-            relayed = relay is not None and bool(progress.received)
+            relayed = relay is not None and bool(progress.received) and head is not None and head.status < 400
             delay = (
                 None if relayed else retry_delay(head.status if head else None, error, retry_after, progress.attempts, RETRIES)
             )
@@ -235,17 +236,22 @@ class CallPath:
                 progress.head = head
                 # A refusal is kept back until it is known that there is no other attempt.
                 relay_now = relay if head.status < 400 else None
+                text = codecs.getincrementaldecoder("utf-8")()
                 async for chunk in reply.chunks():
                     idle.deadline = anyio.current_time() + limits.idle_s
                     body.progress()
                     if progress.first_token_at is None:
                         progress.first_token_at = body.program.now()
-                    room = limits.bytes_max - len(progress.received)
-                    progress.received += chunk[:room]
-                    if len(chunk) > room:
+                    # What is recorded is what was relayed, so that a replay relays the same.
+                    if len(progress.received) + len(chunk) > limits.bytes_max:
                         raise EngineError(f"the answer is larger than {limits.bytes_max} bytes", engine=engine.name)
                     if relay_now is not None:
+                        text.decode(chunk)
+                    progress.received += chunk
+                    if relay_now is not None:
                         await _give(relay_now, head, chunk)
+        except UnicodeDecodeError as error:
+            raise EngineError(f"the stream is not UTF-8: {error.reason}", engine=engine.name, status=200) from error
         except TimeoutError as error:
             message = f"nothing arrived for {limits.idle_s:g} s, or the answer took more than {limits.total_s:g} s"
             raise EngineError(message, engine=engine.name, status=progress.head.status if progress.head else None) from error

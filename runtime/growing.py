@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.from_thread
 
 from ..encoding import digest
 from ..errors import DeclarationError, FairleadError
@@ -16,7 +15,7 @@ from ..graphs.declare import Step, Workflow
 from ..graphs.graph import LoopWork, MapWork, Node, StepWork, Work, WorkflowWork, needs_of
 from ..graphs.handle import Handle, Template, describe, template_of
 from ..signature import Border, Parameter, Signature
-from .body import Suspend, lend_thread, on_loop
+from .body import Suspend, on_loop, wait_blocking
 from .nodes import run_node
 from .steps import Place
 from .store.records import StepRecord
@@ -84,6 +83,7 @@ class Grower:
         )
 
     async def value(self, node: str) -> Any:
+        self._body.check_loop(f"the value of {node!r}")
         outcome = self._outcomes[node]
         await outcome.ended.wait()
         outcome.seen = True
@@ -92,7 +92,7 @@ class Grower:
         return outcome.border.read(outcome.result)
 
     def value_blocking(self, node: str) -> Any:
-        return anyio.from_thread.run(lend_thread, self._body, functools.partial(self.value, node))
+        return wait_blocking(self._body, f"result() of {node!r}", functools.partial(self.value, node))
 
     def unhandled(self) -> FairleadError | Suspend | None:
         """The error of a node that failed without the body having taken notice, if there is one."""

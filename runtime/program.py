@@ -81,7 +81,7 @@ class Program:
         self._stopping = False
         self._scope: anyio.CancelScope | None = None
         self._cancel_reason: str | None = None
-        self._reopen: str | None = failed_node(record) if parent is None else parent._reopen
+        self._reopen: str | None = failed_node(record) if parent is None or parent._reopen is not None else None
         """Node where the failed program is taken up again by a person, empty if none is known; None if it had not ended."""
 
     @property
@@ -138,7 +138,7 @@ class Program:
             told = {"reason": WaitReason.PERSON, "question": suspend.question}
             self._reached(ProgramState.WAITING, "program.waiting", told, waiting_for=WaitReason.PERSON, error=suspend.question)
         except _Stopped as stopped:
-            self.error = ProgramStoppedError(self.id, stopped.state, stopped.reason, self.receipt.as_json())
+            self.error = ProgramStoppedError(self.root_id, stopped.state, stopped.reason, self.receipt.as_json())
             facts: dict[str, Json] = {"kind": stopped.state.value, "message": stopped.reason, "stopped": self.receipt.as_json()}
             told = {"reason": stopped.reason, "stopped": self.receipt.as_json()}
             self._reached(stopped.state, f"program.{stopped.state}", told, error=facts)

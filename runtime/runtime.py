@@ -283,6 +283,8 @@ class Runtime:
         history = await self.journal.history(program_id)
         if history is None:
             raise NotFoundError(f"there is no program {program_id!r}", hint="`fairlead runs list` shows what there is")
+        if history.program.parent_id is not None:
+            raise ConflictError(f"{program_id} is a child program", hint=f"cancel its root: {history.program.root_id}")
         if history.program.state in ENDED:
             raise ConflictError(f"program {program_id} has ended already: {history.program.state}")
         if not _is_free(history.program, self._clock.now()):
@@ -323,7 +325,9 @@ class Runtime:
                 continue
             for program_id, kind in await self.journal.requests(process_owner()):
                 program = self._programs.get(program_id)
-                if program is not None and kind == "cancel":
+                if program is None:  # another runtime of this process holds it
+                    await self.journal.request(program_id, kind, self._clock.now())
+                elif kind == "cancel":
                     program.cancel("cancelled by request of another process")
             if anyio.current_time() - last_beat >= HEARTBEAT_S:
                 last_beat = anyio.current_time()

@@ -134,16 +134,16 @@ async def _attempts(program: Program, place: Place, step: Step[..., Any], argume
 
 def recorded_failure(recorded: StepRecord) -> StepFailedError:
     """The error of a step that failed in an earlier run."""
-    facts = decode(recorded.error) if recorded.error else None
-    message = str(facts.get("message")) if isinstance(facts, dict) else "failed"
-    kind, hint = (facts.get("kind"), facts.get("hint")) if isinstance(facts, dict) else (None, None)
+    found = decode(recorded.error) if recorded.error else None
+    facts = {name: str(value) for name, value in found.items()} if isinstance(found, dict) else {}
     return StepFailedError(
         recorded.step,
-        message,
+        facts.get("message", "failed"),
         node=recorded.node,
-        kind=str(kind or "error"),
+        origin=facts.get("origin"),
+        kind=facts.get("kind", "error"),
         attempts=recorded.attempt,
-        hint=str(hint) if hint else None,
+        hint=facts.get("hint"),
     )
 
 
@@ -164,9 +164,13 @@ def _failed(program: Program, place: Place, attempt: int, error: Exception) -> F
         return error
     hint = error.hint if isinstance(error, FairleadError) else None
     kind = error.kind if isinstance(error, StepFailedError) else type(error).__name__
-    facts: dict[str, Json] = {"kind": kind, "message": brief(error), **({"hint": hint} if hint else {})}
-    program.note_step(place, StepState.FAILED, attempt, error=facts, data={"error": brief(error)})
-    return StepFailedError(place.name, brief(error), node=place.node, kind=kind, attempts=attempt, hint=hint)
+    # Of failures inside failures, the outermost step and the innermost reason are told, not the whole chain.
+    origin = error.origin if isinstance(error, StepFailedError) else None
+    message = origin or brief(error)
+    facts: dict[str, Json] = {"kind": kind, "message": message, "hint": hint, "origin": origin}
+    facts = {name: value for name, value in facts.items() if value is not None}
+    program.note_step(place, StepState.FAILED, attempt, error=facts, data={"error": message})
+    return StepFailedError(place.name, message, node=place.node, origin=origin, kind=kind, attempts=attempt, hint=hint)
 
 
 async def _fallback(program: Program, place: Place, fallback: Step[..., Any], arguments: Mapping[str, bytes]) -> bytes:

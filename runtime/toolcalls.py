@@ -6,14 +6,13 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 
 from ..encoding import Json, digest, encode, printable
 from ..errors import FairleadError, ToolError
 from ..tools.calling import ToolContext
 from ..tools.declare import Tool
-from .body import Suspend, lend_thread
+from .body import Suspend, wait_blocking
 from .calls import GIVEN_UP_GRACE_S
 from .replay import Issued
 from .store.records import ToolCallRecord
@@ -35,7 +34,7 @@ class ToolCaller:
         return tool.signature.result.read(result)
 
     def call_tool_blocking(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Any:
-        return anyio.from_thread.run(lend_thread, self._body, functools.partial(self.call_tool, tool, arguments))
+        return wait_blocking(self._body, f"tool {tool.name!r}", functools.partial(self.call_tool, tool, arguments))
 
     async def call(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> bytes:
         """The result (JSON) of one call. Raises `ToolError` if the tool failed, `Suspend` if its outcome is unknown."""

@@ -34,6 +34,9 @@ class Lane(Enum):
 class Admission(Protocol):
     """Books memory. Called by the core only, which tells it of every call sent and ended."""
 
+    eager: bool
+    """Whether `expire` matters while nobody waits."""
+
     def fits(self, engine: Engine, call: Call, lane: Lane, now: float) -> bool:
         """Whether there is memory for the call. Changes nothing."""
 
@@ -68,8 +71,10 @@ class Shares:
 
     regular: float = 0.92
     """Up to which calls without a place are let in."""
+    grown: float = 0.98
+    """Up to which agents with a place may grow."""
     hard: float = 0.98
-    """Up to which agents with a place may grow, and aged and first calls may be let in."""
+    """Up to which aged and first calls may be let in."""
     guests: float = 0.15
     """Reserved for first calls, at most."""
 
@@ -80,6 +85,7 @@ class WorkingSet:
 
     keepalive: KeepAlive
     shares: Shares = field(default_factory=Shares)
+    eager: bool = False
     stay_s: float = 60.0
     """Time for which a new place cannot be lost to an aged call."""
     _expiries: list[tuple[float, int, Agent, int]] = field(default_factory=list)
@@ -101,7 +107,9 @@ class WorkingSet:
             return True
         if lane is Lane.REGULAR:
             return total <= self.shares.regular * engine.capacity
-        if lane is Lane.GUEST and engine.guests and engine.guests + need > self.shares.guests * engine.capacity:
+        if lane is Lane.PLACE:
+            return total <= self.shares.grown * engine.capacity
+        if lane is Lane.GUEST and total > self.shares.regular * engine.capacity and engine.guests + need > self.shares.guests * engine.capacity:
             return False
         return total <= self.shares.hard * engine.capacity
 
@@ -115,18 +123,20 @@ class WorkingSet:
         agent = call.agent
         if agent.calls and agent.home is not engine:
             return  # a second engine for an agent that is busy on the first: booked there when it moves
+        # Calls of one agent that run together share its prefix.
         shared = agent.booked if agent.calls else 0
+        new = max(0, call.need - agent.context) if shared else call.need
         self._unbook(agent)
         agent.home = engine
         if not agent.placed:
             agent.placed, agent.placed_at = True, now
-        new = max(0, call.need - agent.context) if shared else call.need
         self._book(agent, shared + new)
-        if not shared:
-            engine.active += agent.booked
+        engine.active += new
+        engine.guests += call.need if call.guest else 0
 
     def ended(self, call: Call, engine: Engine, now: float) -> None:
         agent = call.agent
+        engine.guests -= call.need if call.guest else 0
         if agent.home is not engine or agent.calls:
             return
         engine.active -= agent.booked
@@ -200,6 +210,7 @@ class RunningSet:
     """Request-level admission, as an engine does it: the calls in flight must fit, nothing is kept for anybody."""
 
     share: float = 1.0
+    eager: bool = False
 
     def fits(self, engine: Engine, call: Call, lane: Lane, now: float) -> bool:
         return not engine.capacity or engine.in_flight == 0 or engine.booked + call.need <= self.share * engine.capacity

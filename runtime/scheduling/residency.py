@@ -64,6 +64,16 @@ class Residency:
             self.running += tokens
             self.leave(key, tokens, tokens)
 
+    def oldest(self, beside: int) -> AgentKey | None:
+        """The prefix that would be forgotten next if `beside` tokens more were used; None if there is room."""
+        if not self.limit or not self._idle or self._idle_total + self.running + beside <= self.limit:
+            return None
+        return next(iter(self._idle))
+
+    def ended(self, key: AgentKey) -> None:
+        """The prefix will not be asked for again; it stays in the cache until it is forgotten."""
+        # Nothing to do: an engine that is not told keeps it like any other.
+
     def forget(self, key: AgentKey) -> None:
         """The prefix is known to be gone."""
         self._drop(key)

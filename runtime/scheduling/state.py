@@ -48,7 +48,9 @@ class Program:
     calls: int = 0
     """Calls that wait or are in flight."""
     made: int = 0
-    """Calls that have ended."""
+    """Calls that were answered."""
+    told: int = 0
+    """The last age that the completion curve was told of."""
     tag: float = 0.0
     """Virtual time inside the tenant."""
     service: float = 0.0
@@ -69,6 +71,8 @@ class Agent:
     """Where its prefix was last."""
     context: int = 0
     """Tokens of its last prompt and answer."""
+    prompt: int = 0
+    """Tokens of its last prompt."""
     calls: int = 0
     """In flight."""
     turns: int = 0
@@ -110,7 +114,13 @@ class Call:
     guest: bool = False
     """Goes on the reserved share: it does not give its program a place."""
     first_token_at: float | None = None
-    in_heap: bool = False
+    critical_s: float = 0.0
+    """Engine time on the program's longest chain when the call was sent."""
+    expected_cached: int = 0
+    distance: float | None = None
+    """Of its prefix in the shadow of the cache, when it was sent."""
+    reserved_on: Engine | None = None
+    """Engine that makes room for it."""
 
     @property
     def need(self) -> int:
@@ -137,7 +147,12 @@ class Engine:
     """Tokens booked by agents with a call in flight."""
     reserved_for: Call | None = None
     """An aged call for which room is being made."""
+    made_room_at: float = float("-inf")
+    """When room was last made for an aged call, and what it cost."""
+    made_room_s: float = 0.0
     residency: Residency = field(default_factory=Residency)
     capacity: float = 0.0
     """KV tokens, as known or learned."""
+    known: bool = False
+    """Whether the engine told its capacity."""
     preemptions: int = 0

@@ -1,7 +1,7 @@
 """Which blocks a simulated prompt consists of, without any text: a few stretches, each counted through.
 
 A block's key must stand for the block and everything before it. Conversations only need to know where they part, so a chain is
-a short list of stretches, each with a number that nobody else has at that place; a prompt of 30,000 tokens costs three integers.
+a short list of stretches, each with a number that nobody else has at that place; 30,000 tokens cost three integers.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class EngineSpec:
 
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise ConfigurationError(f"engine {self.name!r}: no level {self.level!r}", hint=f"choose one of: {', '.join(LEVELS)}")
+            raise ConfigurationError(f"engine {self.name!r}: no level {self.level!r}", hint=f"there are {', '.join(LEVELS)}")
         if self.in_flight_max < 1 or (self.kv_tokens is not None and self.kv_tokens < 1):
             raise ConfigurationError(f"engine {self.name!r}: in_flight_max and kv_tokens must be at least 1")
         if not 0 <= self.pin_share <= 1:
@@ -73,8 +73,10 @@ class EngineSpec:
         )
 
 
-def engine_pool(count: int, profile: Profile, *, level: Level = "plain", kv_tokens: int | None = None) -> tuple[EngineSpec, ...]:
-    """`count` equal engines, `engine-0` and so on. Raises `ConfigurationError` for fewer than one."""
+def engine_pool(
+    count: int, profile: Profile, *, level: Level = "plain", kv_tokens: int | None = None
+) -> tuple[EngineSpec, ...]:
+    """`count` equal engines, `engine-0` and on. Raises `ConfigurationError` for fewer than one."""
     if count < 1:
         raise ConfigurationError(f"at least 1 engine is needed, not {count}")
     return tuple(EngineSpec(f"engine-{number}", profile, level, kv_tokens) for number in range(count))

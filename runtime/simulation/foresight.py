@@ -1,4 +1,4 @@
-"""The marked side channel: what no proxy in front of an engine can know. For oracle arms, never for a policy that is to be used.
+"""The marked side channel: what no proxy in front of an engine can know. For oracle arms, never for a policy in use.
 
 Whoever builds such a policy makes a `Truth`, gives it to the policy and to `simulate`; the run is then marked.
 """

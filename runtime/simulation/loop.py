@@ -37,10 +37,10 @@ from ..scheduling.port import (
     Touch,
 )
 from .chains import Chain
+from .costs import alone_s
 from .engines import EngineSpec, check_fits, priority_rank
 from .foresight import Truth
 from .programs import Plan, Program, Workload, plan
-from .costs import alone_s
 from .record import CallRun, EngineTotals, ProgramRun, Run
 
 
@@ -227,6 +227,7 @@ class _Loop:
         run = ProgramRun(
             f"{program.name}#{len(self._programs)}",
             program,
+            facts,
             now,
             self._next_label,
             [len(call.needs) for call in program.calls],
@@ -254,8 +255,7 @@ class _Loop:
 
     def _ready(self, run: CallRun) -> None:
         program = run.program.program
-        facts = self._plan(program)
-        call = program.calls[run.position]
+        facts, call = run.program.plan, program.calls[run.position]
         self._tell(
             CallReady(
                 run.call_id,
@@ -275,7 +275,7 @@ class _Loop:
         program.ended[run.position] = True
         program.open -= 1
         self._tell(CallEnded(run.call_id, call.prompt_tokens, run.cached_tokens, call.output_tokens, call.tool))
-        for after in self._plan(program.program).dependents[run.position]:
+        for after in program.plan.dependents[run.position]:
             program.waiting_for[after] -= 1
             if not program.waiting_for[after]:
                 self._make_call(program, after, now)
@@ -301,13 +301,13 @@ class _Loop:
         last = max((p for p, call in enumerate(run.program.calls) if call.agent == agent and run.ended[p]), default=None)
         if last is None:
             return None
-        later = [run.program.calls[after].gap_s for after in self._plan(run.program).dependents[last]]
+        later = [run.program.calls[after].gap_s for after in run.plan.dependents[last]]
         return min(later, default=None)
 
     def seconds_of(self, run: ProgramRun, position: int) -> float:
         call = run.program.calls[position]
         profile = next(iter(self._engines.values())).spec.profile
-        new = self._plan(run.program).new_tokens[position]
+        new = run.plan.new_tokens[position]
         return alone_s(profile, new, call.prompt_tokens, call.output_tokens)
 
     # Engines
@@ -459,7 +459,7 @@ class _Loop:
         if left:
             why = self._scheduler.explain(left[0].call_id, self._now)
             raise SchedulerFaultError(
-                f"{len(left)} calls were never sent although nothing else happens; call {left[0].call_id}: {why.rule}: {why.text}"
+                f"{len(left)} calls were never sent and nothing else happens; call {left[0].call_id}: {why.rule}: {why.text}"
             )
 
     def _record(self) -> Run:
@@ -491,4 +491,3 @@ def _totals(engine: _Engine) -> EngineTotals:
         stats.preemptions,
         stats.iterations,
     )
-

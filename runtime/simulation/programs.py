@@ -35,7 +35,6 @@ class Call:
     tool: str = ""
     """First tool that the answer asks for; empty if none or not known."""
 
-
     @property
     def chain_blocks(self) -> int:
         """Full blocks that the call leaves behind for others to find."""
@@ -157,9 +156,7 @@ def plan(program: Program) -> Plan:
         for after in dependents[position]:
             steps_left[position] = max(steps_left[position], 1 + steps_left[after])
             siblings[position] = max(siblings[position], len(calls[after].needs) - 1)
-    return Plan(
-        tuple(map(tuple, dependents)), tuple(steps_left), tuple(siblings), tuple(_new_tokens(calls)), program.labels
-    )
+    return Plan(tuple(map(tuple, dependents)), tuple(steps_left), tuple(siblings), tuple(_new_tokens(calls)), program.labels)
 
 
 def _new_tokens(calls: tuple[Call, ...]) -> list[int]:

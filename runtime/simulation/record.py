@@ -1,4 +1,4 @@
-"""What a run leaves behind: one line per call and per program, times on the virtual clock. Facts only; `results` adds them up."""
+"""What a run leaves behind: one line per call and per program, on the virtual clock. Facts only; `results` adds them up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .programs import Program, Workload
+from .programs import Plan, Program, Workload
 
 
 @dataclass(slots=True)
@@ -34,6 +34,16 @@ class CallRun:
         return self.program.program.calls[self.position].prompt_tokens
 
     @property
+    def first(self) -> bool:
+        """Whether the program began with it."""
+        return not self.program.program.calls[self.position].needs
+
+    @property
+    def new_tokens(self) -> int:
+        """Prompt tokens that no earlier call of its agent had."""
+        return self.program.plan.new_tokens[self.position]
+
+    @property
     def output_tokens(self) -> int:
         return self.program.program.calls[self.position].output_tokens
 
@@ -44,6 +54,7 @@ class ProgramRun:
 
     program_id: str
     program: Program
+    plan: Plan
     arrived_at: float
     first_label: int
     waiting_for: list[int]

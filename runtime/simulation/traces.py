@@ -6,6 +6,7 @@ count of new prompt tokens is honoured exactly, so an answer counts as cached on
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,11 @@ class Shape:
     gap_cap_s: float | None = None
     """Longest pause."""
     tasks: bool = False
-    """Cut conversations at the messages of people: each stretch is a program of its own."""
+    """Cut conversations at the messages of people, and where what follows is unknown: each stretch is a program of its own."""
     turns_min: int = 1
     """Shorter programs (of the main conversation, after cutting) are left out; 3 is usual with `tasks`."""
+    context_max: int | None = None
+    """Programs with a longer (scaled) prompt and answer are left out."""
     unknown_tool_s: float = 5.0
     unknown_user_s: float = 60.0
     unknown_output_tokens: int = 200
@@ -43,7 +46,7 @@ class Shape:
             raise ConfigurationError(f"pauses must be 0 or more, not {min(times):g}")
 
 
-CODING_TASKS = Shape(scale=0.25, gap_cap_s=300.0, tasks=True, turns_min=3)
+CODING_TASKS = Shape(scale=0.25, gap_cap_s=300.0, tasks=True, turns_min=3, context_max=128_000)
 """Stretches of coding conversations between two messages of a person, small enough for one card's KV memory."""
 
 
@@ -74,6 +77,8 @@ def _cut(trace: TraceProgram, children: dict[str, list[TraceProgram]], shape: Sh
             continue
         builder = _Builder(shape, shared, children)
         builder.conversation(trace, start, end, (), "")
+        if builder.longest > (shape.context_max or builder.longest):
+            continue
         name = f"{trace.program_id}/{number}" if shape.tasks else trace.program_id
         programs.append(
             Program(
@@ -91,9 +96,9 @@ def _cut(trace: TraceProgram, children: dict[str, list[TraceProgram]], shape: Sh
 def _stretches(trace: TraceProgram, shape: Shape) -> list[tuple[int, int]]:
     if not shape.tasks:
         return [(0, len(trace.turns))]
-    cuts = [index + 1 for index, turn in enumerate(trace.turns) if turn.gap_kind in ("user", "end")]
+    cuts = [index + 1 for index, turn in enumerate(trace.turns) if turn.gap_kind in ("user", "end", None)]
     edges = [0, *(cut for cut in cuts if cut < len(trace.turns)), len(trace.turns)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 @dataclass(slots=True)
@@ -113,6 +118,11 @@ class _Builder:
     children: dict[str, list[TraceProgram]]
     calls: list[Call] = field(default_factory=list)
     labels: int = 0
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and answer."""
+        return max(call.prompt_tokens + call.output_tokens for call in self.calls)
 
     def conversation(self, trace: TraceProgram, start: int, end: int, needs: tuple[int, ...], agent: str) -> int:
         """Append the turns of one conversation and of its sub-agents; the position of its last call."""

@@ -63,6 +63,7 @@ class StepFailedError(ProgramError):
         message: str,
         *,
         node: str | None = None,
+        origin: str | None = None,
         kind: str = "error",
         attempts: int = 1,
         hint: str | None = None,
@@ -70,6 +71,8 @@ class StepFailedError(ProgramError):
         super().__init__(f"step {step!r} failed: {message}", hint=hint)
         self.step = step
         self.node = node or step
+        self.origin = origin or self.message
+        """What the innermost of nested failures says."""
         self.reason = message
         self.kind = kind
         self.attempts = attempts

@@ -132,6 +132,7 @@ class Signature:
 
     def __init__(self, function: Callable[..., object], kind: str, name: str) -> None:
         self.function = function
+        self.kind = kind
         self.place = f"{kind} {name!r}"
         # Functions defined inside other functions name types that only their frame knows.
         local = "<locals>" in getattr(function, "__qualname__", "")
@@ -161,10 +162,19 @@ class Signature:
                 )
             injection = injection_of(self._hints[name])
             if injection is not None:
+                self._check_injection(place, injection)
                 provided[name] = injection
             else:
                 crossing[name] = Parameter(place, self._hints[name], name, parameter.default)
         return crossing, provided
+
+    def _check_injection(self, place: str, what: str) -> None:
+        client = "AsyncOpenAI" if inspect.iscoroutinefunction(self.function) else "OpenAI"
+        context = {"step": "StepContext", "tool": "ToolContext"}.get(self.kind)
+        if what not in (client, context):
+            there = f"{client} and {context}" if context else client
+            way = "an `async def`" if client == "AsyncOpenAI" else "a `def`"
+            raise DeclarationError(f"{place}: {what} is not provided to {way} {self.kind}", hint=f"what is: {there}")
 
     @property
     def parameters(self) -> dict[str, Parameter]:

@@ -476,26 +476,6 @@ async def test_work_that_outlives_its_step_may_make_no_calls() -> None:
     assert "after attempt 1 had ended" in str(_root_cause(told[0]))
 
 
-async def test_each_kind_of_step_has_its_kind_of_client() -> None:
-    @step
-    def own_loop(llm: AsyncOpenAI = injected) -> str | None:
-        async def ask() -> str | None:
-            return (await llm.chat.completions.create(model=MODEL, messages=QUESTION)).choices[0].message.content
-
-        return asyncio.run(ask())
-
-    @step
-    async def blocks(llm: OpenAI = injected) -> str | None:
-        return llm.chat.completions.create(model=MODEL, messages=QUESTION).choices[0].message.content
-
-    with anyio.fail_after(10):
-        async with Runtime() as runtime:
-            with pytest.raises(StepFailedError, match=r"blocking OpenAI client was used in an `async def` step\n.*AsyncOpenAI"):
-                await runtime.run(workflow(name="blocks")(_calling(blocks)))
-            with pytest.raises(StepFailedError, match="event loop"):
-                await runtime.run(workflow(name="own_loop")(_calling(own_loop)))
-
-
 async def test_an_unknown_model_is_the_engines_refusal() -> None:
     @step
     async def ask(llm: AsyncOpenAI = injected) -> str | None:

@@ -525,7 +525,7 @@ async def test_an_event_loop_of_its_own_in_a_plain_step_is_a_clear_error(what: s
                 case _:
                     return await leaf(1)
 
-        return asyncio.run(main())
+        return asyncio.run(asyncio.wait_for(main(), 2))
 
     @workflow
     def flow() -> Any:

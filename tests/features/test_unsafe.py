@@ -9,9 +9,9 @@ import anyio
 import pytest
 
 from fairlead import Agent, Handle, InputError, PersonNeededError, Runtime, StepFailedError, step, tool, workflow
+from fairlead.runtime.decisions import Decision
 from fairlead.runtime.engines.embedded import EmbeddedEngine, Reply, ToolCall
 from fairlead.runtime.engines.port import EngineRequest
-from fairlead.runtime.program import Decision
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ async def test_a_step_that_counts_as_failed_fails_the_program(tmp_path: Path) ->
     program_id = await park(db, flow, charge)
     async with Runtime(db=db) as runtime:
         program = await runtime.resume(program_id, workflow=flow, decisions={"pay": Decision("fail")})
-        with pytest.raises(StepFailedError, match="step 'pay' failed.*a person decided"):
+        with pytest.raises(StepFailedError, match=r"step 'pay' failed.*a person decided"):
             await runtime.outcome(program)
     assert charge.charged == [5]
 

@@ -31,6 +31,10 @@ MODEL = "fairlead-embedded"
 LIMITS = CallLimits(idle_s=0.2, total_s=0.4, bytes_max=2_000_000)
 Way = Literal["client", "streaming client", "blocking client", "agent", "streaming agent"]
 WAYS: tuple[Way, ...] = ("client", "streaming client", "blocking client", "agent", "streaming agent")
+WAYS_AND_PLACES = [
+    *(pytest.param(way, False, id=f"{way}, in process") for way in WAYS),
+    *(pytest.param(way, True, id=f"{way}, over HTTP") for way in ("client", "streaming client", "agent")),
+]
 HANG_S = 10
 
 
@@ -63,7 +67,11 @@ ENGINES = {
     "never ends": Bad(Reply("and on ", endless=True), "0.4 s", 1),
     "answers too much": Bad(RawReply(b"x" * 3_000_000), "larger than 2000000 bytes", 1),
 }
-STREAM_SAYS = {"answers malformed JSON": "ended in the middle", "answers HTML": "ended in the middle", "answers invalid UTF-8": ""}
+STREAM_SAYS = {
+    "answers malformed JSON": "ended in the middle",
+    "answers HTML": "ended in the middle",
+    "answers invalid UTF-8": "",
+}
 
 
 @step
@@ -147,13 +155,17 @@ async def failure_of(runtime: Runtime, way: Way) -> StepFailedError:
         return raised.value
 
 
-@pytest.mark.parametrize("over_http", [False, True], ids=["in process", "over HTTP"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "over_http"), WAYS_AND_PLACES)
 @pytest.mark.parametrize("name", ENGINES)
-async def test_a_bad_engine_gives_one_clear_error_after_a_bounded_number_of_requests(name: str, way: Way, over_http: bool) -> None:
+async def test_a_bad_engine_gives_one_clear_error_after_a_bounded_number_of_requests(
+    name: str, way: Way, over_http: bool
+) -> None:
     bad, journal = ENGINES[name], CuttableJournal()
     streamed = way in ("streaming client", "streaming agent")
-    async with serving(lambda request: bad.reply, over_http=over_http) as (engine, behind), runtime_on(journal, engine, limits=LIMITS) as runtime:
+    async with (
+        serving(lambda request: bad.reply, over_http=over_http) as (engine, behind),
+        runtime_on(journal, engine, limits=LIMITS) as runtime,
+    ):
         error = await failure_of(runtime, way)
         allowed = bad.streamed_requests if streamed and bad.streamed_requests is not None else bad.requests
         # A stream of rubbish was handed on before it was known to be rubbish: no second request either.
@@ -194,8 +206,7 @@ async def test_a_recorded_failure_is_met_again_word_for_word_and_not_sent_again(
     assert sent(engine) == 0
 
 
-@pytest.mark.parametrize("over_http", [False, True], ids=["in process", "over HTTP"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "over_http"), WAYS_AND_PLACES)
 @pytest.mark.parametrize(
     "trouble",
     [HttpFailure(503), HttpFailure(429, headers={"retry-after": "0.001"}), ConnectionFailure("reset"), RawReply(b"")],
@@ -221,7 +232,7 @@ async def test_an_event_that_is_no_chunk_is_an_engine_error_of_the_streaming_age
     raw = RawReply(b"data: " + event + b"\n\ndata: [DONE]\n\n", headers={"content-type": "text/event-stream"})
     async with runtime_on(CuttableJournal(), EmbeddedEngine(script=lambda request: raw), limits=LIMITS) as runtime:
         error = await failure_of(runtime, "streaming agent")
-    assert "is not a chat completion chunk" in str(error) and event.decode() in str(error)
+    assert "is not a chat completion chunk" in str(error) and event.decode().strip() in str(error)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -247,9 +258,8 @@ RAW_SOCKETS: dict[str, bytes] = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", RAW_SOCKETS)
 async def test_bytes_that_are_no_http_are_an_engine_error(name: str, way: Way) -> None:
-    async with listening(RAW_SOCKETS[name]) as (url, connections):
-        async with runtime_on(CuttableJournal(), url, limits=LIMITS) as runtime:
-            error = await failure_of(runtime, way)
+    async with listening(RAW_SOCKETS[name]) as (url, connections), runtime_on(CuttableJournal(), url, limits=LIMITS) as runtime:
+        error = await failure_of(runtime, way)
     assert url in str(error), error
     assert 1 <= connections() <= 4
 

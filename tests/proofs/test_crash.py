@@ -36,7 +36,9 @@ pytestmark = pytest.mark.timeout(120 + 12 * CRASHES)
 
 processes = multiprocessing.get_context("forkserver")
 """Forks from a server that has imported everything: a process costs milliseconds, and is a real one."""
-processes.set_forkserver_preload(["pytest", "tests.support.victim", "fairlead.runtime.store.sql", "fairlead.runtime.engines.http"])
+processes.set_forkserver_preload(
+    ["pytest", "tests.support.victim", "fairlead.runtime.store.sql", "fairlead.runtime.engines.http"]
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class Snapshot:
     @property
     def done(self) -> set[str]:
         """Lines that the file of side effects must not get again."""
-        steps = {f"step {s.program_id} {s.node}" for known in self.programs.values() for s in known.steps if s.state == "succeeded"}
+        steps = {
+            f"step {s.program_id} {s.node}" for known in self.programs.values() for s in known.steps if s.state == "succeeded"
+        }
         ended = ("succeeded", "failed")
         tools = {f"tool {t.idempotency_key}" for known in self.programs.values() for t in known.tool_calls if t.state in ended}
         return steps | tools
@@ -241,6 +245,6 @@ def report(db: str, figures: Figures) -> None:
     """Append the figures to the file that `FAIRLEAD_CRASH_REPORT` names, if any."""
     file = os.environ.get("FAIRLEAD_CRASH_REPORT")
     if file:
-        facts = {"database": db.partition(":")[0], **{name: value for name, value in vars(figures).items()}}
+        facts = {"database": db.partition(":")[0], **vars(figures)}
         with Path(file).open("a") as lines:
             lines.write(json.dumps(facts) + "\n")

@@ -10,14 +10,15 @@ from collections import Counter
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairlead import Handle, Workflow, workflow
+from fairlead import Handle, Workflow, step, workflow
 from fairlead.graphs.graph import Graph, ReadySet
 from fairlead.runtime.store.records import EventRecord, StepRecord
 from tests.support.descriptions import Block, Builder, Env, Reference, awaited, declared
-from tests.support.journals import CuttableJournal
+from tests.support.journals import CuttableJournal, runtime_on
 from tests.support.library import LEDGER, Box
 from tests.support.resuming import ID, Outcome, check_events, check_no_orphans, check_resume, has_ended, started
 
@@ -126,9 +127,38 @@ def check_same(outcome: Outcome, undisturbed: Outcome) -> None:
         assert outcome.error is not None and outcome.error.startswith("StepFailedError"), (outcome, undisturbed)
 
 
+@proof
+@given(st.lists(st.integers(0, 9), max_size=12), st.none() | st.integers(1, 5))
+def test_a_map_runs_as_many_elements_at_once_as_it_may_and_keeps_their_order(items: list[int], limit: int | None) -> None:
+    now = most = 0
+
+    @step
+    async def element(n: int) -> int:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        for _ in range(n + 20):
+            await anyio.lowlevel.checkpoint()
+        now -= 1
+        return -n
+
+    @workflow
+    def mapping(xs: list[int]) -> Handle[list[int]]:
+        return element.options(limit=limit).map(xs)
+
+    async def main() -> None:
+        async with runtime_on(CuttableJournal()) as runtime:
+            assert await runtime.run(mapping, items) == [-item for item in items]
+
+    anyio.run(main)
+    assert most == min(len(items), limit or len(items))
+
+
 @settings(max_examples=4 * EXAMPLES)
 @given(declared("consult", lines=12), st.integers(0, 9), st.data())
-def test_the_ready_set_gives_each_node_once_after_its_needs_and_the_most_urgent_first(block: Block, given: int, data: st.DataObject) -> None:
+def test_the_ready_set_gives_each_node_once_after_its_needs_and_the_most_urgent_first(
+    block: Block, given: int, data: st.DataObject
+) -> None:
     graph = composed_of(block).graph(given)
     ready, ranks = ReadySet(graph), graph.ranks
     taken: list[str] = []
@@ -180,7 +210,10 @@ def _recorded_needs(graph: Graph, node: str) -> set[str]:
 
 def skipped(graph: Graph, journal: CuttableJournal) -> Counter[str]:
     """The skipped nodes by name."""
-    nodes = {r.node for entry in journal.entries for r in entry if isinstance(r, StepRecord) and r.program_id == ID and r.state == "skipped"}
+    nodes = {
+        r.node
+        for entry in journal.entries
+        for r in entry
+        if isinstance(r, StepRecord) and r.program_id == ID and r.state == "skipped"
+    }
     return Counter(graph.nodes[node].name for node in nodes)
-
-

@@ -1,4 +1,4 @@
-"""Random bodies against `Effects`: what is the same replays, in whatever order its parts end, and what is changed is noticed."""
+"""Random bodies against `Effects`: what is the same replays, in whatever order its parts end; what is changed is noticed."""
 
 from __future__ import annotations
 
@@ -48,6 +48,16 @@ class Run:
             else:
                 opened[task] = self.effects.issue(digest, digest, ordered=len(body) == 1)
 
+    def whole_sequence(self, requests: list[str]) -> None:
+        """A sequential body from its start to its end."""
+        self.sequence(requests)
+        self.effects.end()
+
+    def all_tasks(self, body: list[list[str]], schedule: list[int]) -> None:
+        """A concurrent body from its start to its end."""
+        self.tasks(body, schedule)
+        self.effects.end()
+
     def end(self, task: int, index: int, digest: str, issued: Issued[str]) -> None:
         self.effects.close()
         if issued.recorded is None:
@@ -71,8 +81,7 @@ def test_a_sequential_body_replays_from_every_prefix(requests: list[str], data: 
     first.sequence(requests)
     kept = data.draw(st.integers(0, len(requests)))
     second = replay(first.journal[:kept])
-    second.sequence(requests)
-    second.effects.end()
+    second.whole_sequence(requests)
     assert second.answers == first.answers
     assert second.fresh == len(requests) - kept
 
@@ -84,8 +93,7 @@ def test_a_changed_sequential_body_is_noticed_before_it_asks_anything_new(reques
     changed = data.draw(sequences.filter(lambda other: other[: len(requests)] != requests))
     second = replay(first.journal)
     with pytest.raises(DivergentReplayError):
-        second.sequence(changed)
-        second.effects.end()
+        second.whole_sequence(changed)
     assert second.fresh == 0
 
 
@@ -110,8 +118,7 @@ def test_a_concurrent_body_replays_from_every_prefix_in_any_order(
     first.tasks(body, schedule)
     kept = first.journal[: data.draw(st.integers(0, len(first.journal)))]
     second = replay(kept)
-    second.tasks(body, other)
-    second.effects.end()
+    second.all_tasks(body, other)
     assert second.fresh == len(first.journal) - len(kept), "an answer that was recorded was asked for again"
     assert {record.entry for record in kept} <= set(second.answers.values())
 
@@ -146,5 +153,4 @@ def test_a_concurrent_body_that_leaves_something_out_is_noticed_at_its_end(
     shorter[data.draw(st.integers(0, len(body) - 1))].pop()
     second = replay(first.journal)
     with pytest.raises(DivergentReplayError):
-        second.tasks([requests for requests in shorter if requests], other)
-        second.effects.end()
+        second.all_tasks([requests for requests in shorter if requests], other)

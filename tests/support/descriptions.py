@@ -151,7 +151,9 @@ def calls(*more: str) -> st.SearchStrategy[Call]:
     )
 
 
-_maps = st.builds(Map, _refs, _refs, st.sampled_from((None, 1, 2)), fails=st.sampled_from((0, 0, 1)), attempts=st.sampled_from((2, 2, 1)))
+_maps = st.builds(
+    Map, _refs, _refs, st.sampled_from((None, 1, 2)), fails=st.sampled_from((0, 0, 1)), attempts=st.sampled_from((2, 2, 1))
+)
 _loops = st.builds(Loop, _refs, st.integers(1, 4))
 _children = st.builds(Child, _refs, st.booleans())
 
@@ -235,7 +237,7 @@ class Builder:
             return lambda: self.compose(block, env.copy())[-1]
 
         condition = library.is_even(env.take("int", line.ref))
-        chosen = when(condition, way(line.then), way(line.otherwise) if line.otherwise else None)
+        chosen: Any = when(condition, way(line.then), way(line.otherwise) if line.otherwise else None)
         env.values["int"].append(chosen if line.otherwise else library.maybe(chosen, 0))
 
     async def run(self, block: Block, env: Env) -> list[Any]:

@@ -147,7 +147,7 @@ async def nest(a: int, fails: int, ctx: StepContext = injected) -> int:
     """Adds steps while it runs, also in an attempt that fails afterwards."""
     first, second = add(a, 1, 0), add(a, 2, 0)
     third = await second
-    inner = await add(first, third, 0)
+    inner = await add(first.value, third, 0)
     _enter(ctx, "nest", a, fails)
     return inner
 
@@ -245,7 +245,9 @@ def _reply(request: EngineRequest) -> Reply:
     number = int(str(first["content"]).rpartition(" ")[2])
     turns = sum(isinstance(message, dict) and message["role"] == "assistant" for message in messages)
     if turns == 0:
-        return Reply("", [ToolCall("look_up", {"n": number}), ToolCall("dig", {"n": number}), ToolCall("look_up", {"n": number + 1})])
+        return Reply(
+            "", [ToolCall("look_up", {"n": number}), ToolCall("dig", {"n": number}), ToolCall("look_up", {"n": number + 1})]
+        )
     if turns == 1:
         return Reply("", [ToolCall("look_up", {"n": number + 2})])
     return Reply("done")

@@ -89,8 +89,8 @@ async def interview(topic: str, ctx: StepContext = injected, llm: AsyncOpenAI = 
     enter(ctx)
 
     async def ask(what: str, heard: list[str]) -> None:
-        messages = [{"role": "user", "content": f"{ctx.program_id} {ctx.step} {what}"}]
-        reply = await llm.chat.completions.create(model=MODEL, messages=messages)  # type: ignore[arg-type]  # a plain dict
+        task = f"{ctx.program_id} {ctx.step} {what}"
+        reply = await llm.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": task}])
         heard.append(reply.choices[0].message.content or "")
 
     heard: list[str] = []
@@ -98,10 +98,9 @@ async def interview(topic: str, ctx: StepContext = injected, llm: AsyncOpenAI = 
     async with anyio.create_task_group() as tasks:
         for number in range(3):
             tasks.start_soon(ask, f"side {number}", heard)
-    messages = [{"role": "user", "content": f"{ctx.program_id} {ctx.step} streamed after {len(heard)}"}]
-    stream = await llm.chat.completions.create(model=MODEL, messages=messages, stream=True)  # type: ignore[call-overload]
-    async for chunk in stream:
-        heard.append((chunk.choices[0].delta.content or "") if chunk.choices else "")
+    task = f"{ctx.program_id} {ctx.step} streamed after {len(heard)}"
+    stream = await llm.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": task}], stream=True)
+    heard += [(chunk.choices[0].delta.content or "") if chunk.choices else "" async for chunk in stream]
     return "".join(heard)
 
 
@@ -111,8 +110,8 @@ def dictate(topic: str, ctx: StepContext = injected, llm: OpenAI = injected) -> 
     enter(ctx)
     said = ""
     for number in range(3):
-        messages = [{"role": "user", "content": f"{ctx.program_id} {ctx.step} line {number} of {topic}"}]
-        reply = llm.chat.completions.create(model=MODEL, messages=messages)  # type: ignore[arg-type]  # a plain dict
+        task = f"{ctx.program_id} {ctx.step} line {number} of {topic}"
+        reply = llm.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": task}])
         said += reply.choices[0].message.content or ""
     return f"{said} ({measure.blocking(said)})"
 

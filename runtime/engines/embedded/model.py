@@ -407,9 +407,9 @@ class EngineModel:
         return needed <= self.cache.available
 
     def _next_span(self, at: float, prefills: list[tuple[Request, int]], *, single: bool) -> Span | None:
-        loaded_at = self._next_load(at)
+        look_at = self._next_look(at)
         if not prefills and not self._batch:
-            return Span(at, 1, loaded_at - at, 0.0, prefills) if loaded_at is not None else None
+            return Span(at, 1, look_at - at, 0.0, prefills) if look_at is not None else None
         profile = self.profile
         tokens = self._batch + sum(chunk for _, chunk in prefills)
         seconds = profile.gemm_s(tokens) + profile.fixed_s + profile.decode_s_per_context_token * self._context
@@ -417,15 +417,20 @@ class EngineModel:
         steps = 1 if single else self._quiet_steps()
         growth = profile.decode_s_per_context_token * self._batch
         span = Span(at, steps, seconds * self._scale, growth * self._scale, prefills)
-        if loaded_at is not None:
-            span.steps = min(span.steps, span.steps_by(loaded_at) + 1)
+        if look_at is not None:
+            done = span.steps_by(look_at)
+            span.steps = min(span.steps, max(1, done if span.time_of(done) >= look_at else done + 1))
         return span
 
-    def _next_load(self, at: float) -> float | None:
-        """When the next transfer from host memory ends that a request waits for."""
-        if self._host is None:
+    def _next_look(self, at: float) -> float | None:
+        """When something is due besides iterations: a transfer ends, or a kept prefix gives way to the head of the queue."""
+        if self._host is None and not self._pins:
             return None
-        return min((request.loaded_at for request in self._prefilling.values() if request.loaded_at > at), default=None)
+        due = [request.loaded_at for request in self._prefilling.values()]
+        if self._pins and self._queue:
+            due.append(self._queue[0][1].waiting_since + PIN_PATIENCE_S)
+            due.append(self._pins.next_end or at)
+        return min((time for time in due if time > at), default=None)
 
     def _quiet_steps(self) -> int:
         """Iterations until a request ends or blocks could run out, at least 1."""

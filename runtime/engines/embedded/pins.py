@@ -38,7 +38,7 @@ class Pins:
         return self._blocks
 
     def keep(self, owner: Hashable, chain: Chain, limit: int, until: float) -> bool:
-        """Keep what is cached of the first `limit` blocks, instead of what was kept for this owner. False if there is no room."""
+        """Keep what is cached of the first `limit` blocks; what was kept for this owner ends. False if there is no room."""
         self.drop(owner)
         hold = self._cache.acquire(chain, limit)
         while self._blocks + hold.depth > self._limit and self._pins and min(map(_until, self._pins.values())) < until:

@@ -8,9 +8,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from openai import AsyncOpenAI, OpenAI
 from pydantic import BaseModel
 
-from fairlead import Cache, DeclarationError, Handle, Retry, Step, StepContext, injected, loop, step, tool, when, workflow
+from fairlead import (
+    Cache,
+    DeclarationError,
+    Handle,
+    Retry,
+    Step,
+    StepContext,
+    ToolContext,
+    injected,
+    loop,
+    step,
+    tool,
+    when,
+    workflow,
+)
 from fairlead.errors import GraphCycleError, InputError
 from fairlead.graphs.graph import Guard, LoopWork, MapWork, SelectWork, StepWork
 from fairlead.graphs.handle import Constant, ListOf, MapOf, Ref, render
@@ -709,6 +724,35 @@ def test_a_workflow_whose_border_cannot_be_crossed_is_refused() -> None:
 
     with pytest.raises(DeclarationError, match="workflow 'composing', parameter 'connection'"):
         composing.graph(cast(Any, 1))
+
+
+@step
+async def blocks(llm: OpenAI = injected) -> int:
+    return 1
+
+
+@step
+def owns_a_loop(llm: AsyncOpenAI = injected) -> int:
+    return 1
+
+
+@step
+async def takes_a_tools_context(ctx: ToolContext = injected) -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (blocks, ["step 'blocks'", "parameter 'llm'", "OpenAI", "`async def`", "AsyncOpenAI"]),
+        (owns_a_loop, ["step 'owns_a_loop'", "parameter 'llm'", "AsyncOpenAI", "`def`"]),
+        (takes_a_tools_context, ["step 'takes_a_tools_context'", "parameter 'ctx'", "ToolContext", "StepContext"]),
+    ],
+)
+def test_what_cannot_be_provided_to_a_step_is_refused(bad: Any, said: list[str]) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        composed_of(bad)()
+    assert [word for word in said if word not in str(caught.value)] == [], str(caught.value)
 
 
 async def other_parameters(path: str) -> int:
