@@ -22,7 +22,7 @@ class ToolContext:
     program_id: str
     step: str
     input: Mapping[str, Json]
-    """What the program was started with, by parameter name, defaults included: the place for what tools of a program share (a folder, a user)."""
+    """What the program was started with, by parameter name, defaults included: the place for what its tools share."""
     idempotency_key: str
     """The same each time this very call is carried out, also after a crash: pass it to services that deduplicate."""
 

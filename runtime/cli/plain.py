@@ -41,8 +41,9 @@ class PlainProgress:
             case "program", _:
                 return _with(f"program {verb.replace('_', ' ')}", _program_detail(verb, data, event.program_id))
             case "step", "started":
-                attempt = data.get("attempt")
-                return f"{node} started" + (f" (attempt {attempt})" if attempt != 1 else "")
+                attempt, label = data.get("attempt"), data.get("label")
+                named = f": {one_line(label, 60)}" if isinstance(label, str) else ""
+                return f"{node} started{named}" + (f" (attempt {attempt})" if attempt != 1 else "")
             case "step", "succeeded":
                 reused = data.get("cached_from")
                 return f"{node} succeeded" + (f" (kept from {reused})" if reused else self._took(key, event.at))

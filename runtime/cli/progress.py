@@ -162,6 +162,8 @@ class Progress:
         place = self._places.get(key) or above.pending.pop(key[1], None) or Place(key[1])
         place.order = place.order or self._next()
         place.kind = str(data.get("kind", "step"))
+        if isinstance(data.get("label"), str):
+            place.label = f"{key[1]} {data['label']}"
         place.state, place.attempt, place.turns = "running", _whole(data, "attempt") or 1, 0
         place.since = place.since or event.at
         place.note = ""
