@@ -17,7 +17,7 @@ from ..memory.conversation import Conversation
 from ..signature import Border, type_name
 from ..tools.declare import Tool
 from .body import Body, Entry, running_body, wait_blocking
-from .calls import ModelCall
+from .calls import Head, ModelCall
 from .chat import Reply, ReplyStream, ToolRequest, error_of, reply_of
 from .replay import Issued
 from .tickets import Ticket, Tickets
@@ -260,9 +260,9 @@ class _Run(Generic[T]):
         call = ModelCall("chat/completions", self.request, self.conversation, self.params)
         stream = ReplyStream() if self.watcher is not None else None
 
-        async def relay(head: object, chunk: bytes) -> None:
+        async def relay(head: Head, chunk: bytes) -> None:
             assert stream is not None
-            for text in stream.feed(chunk):
+            for text in stream.feed(chunk, head.engine):
                 await self._tell(TextArrived(text))
 
         answer = await calls.perform(self.body, call, relay if stream is not None else None)
@@ -270,10 +270,10 @@ class _Run(Generic[T]):
         if not answer.ok:
             raise EngineError(
                 f"refused with status {answer.head.status}: {error_of(answer.content)}",
-                engine=self.body.program.services.model,
+                engine=answer.head.engine,
                 status=answer.head.status,
             )
-        return stream.reply() if stream is not None else reply_of(answer.content)
+        return stream.reply() if stream is not None else reply_of(answer.content, answer.head.engine)
 
     async def _call_tools(self, requests: tuple[ToolRequest, ...]) -> None:
         """Carry out the calls of one turn at the same time; their results enter the conversation in the order asked."""

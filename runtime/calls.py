@@ -85,6 +85,8 @@ class Head:
     status: int
     content_type: str
     request_id: str | None = None
+    engine: str = ""
+    """Name of the engine that answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class CallPath:
     async def _replayed(self, record: CallRecord, relay: Relay | None) -> Answer | None:
         """The recorded answer or error; None if the call has to be carried out after all."""
         answer = record.answer or b""
-        head = Head(record.status or 503, record.content_type or "application/json", record.request_id)
+        head = Head(record.status or 503, record.content_type or "application/json", record.request_id, record.engine)
         if relay is not None and answer and head.status < 400:
             await _give(relay, head, answer)
         if record.state == "cancelled":
@@ -232,6 +234,7 @@ class CallPath:
                     reply.status,
                     reply.headers.get("content-type", ""),
                     reply.headers.get("x-request-id") or reply.headers.get("request-id"),
+                    engine.name,
                 )
                 progress.head = head
                 # A refusal is kept back until it is known that there is no other attempt.

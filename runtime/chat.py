@@ -86,18 +86,18 @@ class ReplyStream:
         self._calls: dict[int, _PartialCall] = {}
         self._finish_reason: str | None = None
 
-    def feed(self, chunk: bytes) -> list[str]:
+    def feed(self, chunk: bytes, engine: str = "engine") -> list[str]:
         """Take bytes as they come; gives the pieces of text that are complete now. Raises `EngineError` for bad events."""
         lines = (self._rest + self._decoder.decode(chunk)).split("\n")
         self._rest = lines.pop()
-        return [text for line in lines if line.startswith("data:") for text in self._event(line[5:].strip())]
+        return [text for line in lines if line.startswith("data:") for text in self._event(line[5:].strip(), engine)]
 
     def reply(self) -> Reply:
         """The whole reply, once everything has been fed."""
         requests = tuple(ToolRequest(call.id, call.name, "".join(call.arguments)) for _, call in sorted(self._calls.items()))
         return Reply("".join(self._text), requests, self._finish_reason)
 
-    def _event(self, data: str) -> list[str]:
+    def _event(self, data: str, engine: str) -> list[str]:
         if data == "[DONE]" or not data:
             return []
         try:
@@ -111,7 +111,7 @@ class ReplyStream:
                 self._add(piece)
             text = delta.get("content")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise EngineError(f"a streamed event is not a chat completion chunk: {data[:120]!r}", engine="engine") from error
+            raise EngineError(f"a streamed event is not a chat completion chunk: {data[:120]!r}", engine=engine) from error
         if not text:
             return []
         self._text.append(text)

@@ -18,12 +18,12 @@ from ..errors import FairleadError, ProgramError, ProgramStoppedError
 from ..graphs.compose import NodeNames, compose
 from ..graphs.declare import Workflow
 from ..graphs.graph import Graph
-from .body import Body, Entry, Suspend
+from .body import Body, Entry, Suspend, body_path
 from .decisions import Decision
 from .growing import Grower
 from .ids import process_owner
 from .nodes import run_graph
-from .recorded import drop_last_failures, effects_of, failed_node
+from .recorded import Past, failed_node, past_of
 from .replay import Recorded
 from .reports import Counts, Receipt
 from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
@@ -70,9 +70,9 @@ class Program:
         self.ended = anyio.Event()
         self.error: BaseException | None = None
         self._decisions: dict[str, Decision] = parent._decisions if parent is not None else decisions or {}
-        self._effects = effects_of(history) if history else dict[str, list[Recorded[Entry]]]()
+        self._past = past_of(history) if history else Past()
         if record.state == ProgramState.FAILED:
-            drop_last_failures(self._effects.get("", []))
+            self._past.reopen("")
         self._seq = history.last_seq if history else 0
         self._cut: list[Program] = []
         """Child programs that were cut off, by the end of a step or with this program."""
@@ -260,7 +260,12 @@ class Program:
 
     def recorded_effects(self, body: Body) -> list[Recorded[Entry]]:
         """What an earlier run recorded of this body."""
-        return self._effects.get(body.path, [])
+        return self._past.effects.get(body.path, [])
+
+    def goes_on(self, step: StepRecord) -> bool:
+        """Whether a failed step that is tried again goes on in the same attempt: up to where it failed, its calls are
+        answered from the journal. Otherwise the answers themselves made it fail, and only another attempt can help."""
+        return self._past.reopen(body_path(step.node, step.attempt))
 
     def step_name(self, node: str) -> str:
         """The declared name of the step at a node; the workflow's for its own body."""

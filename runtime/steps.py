@@ -59,7 +59,9 @@ async def run_step(program: Program, place: Place, step: Step[..., Any], argumen
             result = kept.result.encode()
             program.note_step(place, StepState.SUCCEEDED, 1, result=result, data={"cached_from": kept.program_id})
             return result
-    first = recorded.attempt + (recorded.state == StepState.FAILED) if recorded is not None else 1
+    first = recorded.attempt if recorded is not None else 1
+    if recorded is not None and recorded.state == StepState.FAILED and not program.goes_on(recorded):
+        first += 1
     result = await _attempts(program, place, step, arguments, first)
     if cache_key is not None and step.settings.cache is not None:
         lifetime = step.settings.cache.lifetime
@@ -141,6 +143,7 @@ def recorded_failure(recorded: StepRecord) -> StepFailedError:
         facts.get("message", "failed"),
         node=recorded.node,
         origin=facts.get("origin"),
+        origin_node=facts.get("origin_node"),
         kind=facts.get("kind", "error"),
         attempts=recorded.attempt,
         hint=facts.get("hint"),
@@ -165,12 +168,13 @@ def _failed(program: Program, place: Place, attempt: int, error: Exception) -> F
     hint = error.hint if isinstance(error, FairleadError) else None
     kind = error.kind if isinstance(error, StepFailedError) else type(error).__name__
     # Of failures inside failures, the outermost step and the innermost reason are told, not the whole chain.
-    origin = error.origin if isinstance(error, StepFailedError) else None
+    inner = error if isinstance(error, StepFailedError) else None
+    origin, origin_node = (inner.origin, inner.origin_node) if inner is not None else (None, None)
     message = origin or brief(error)
-    facts: dict[str, Json] = {"kind": kind, "message": message, "hint": hint, "origin": origin}
+    facts: dict[str, Json] = {"kind": kind, "message": message, "hint": hint, "origin": origin, "origin_node": origin_node}
     facts = {name: value for name, value in facts.items() if value is not None}
     program.note_step(place, StepState.FAILED, attempt, error=facts, data={"error": message})
-    return StepFailedError(place.name, message, node=place.node, origin=origin, kind=kind, attempts=attempt, hint=hint)
+    return recorded_failure(program.recorded_steps[place.node])
 
 
 async def _fallback(program: Program, place: Place, fallback: Step[..., Any], arguments: Mapping[str, bytes]) -> bytes:
@@ -241,7 +245,7 @@ def error_facts(error: BaseException) -> dict[str, Json]:
     facts: dict[str, Json] = {"kind": type(error).__name__, "message": brief(error)}
     failure = _step_failure_in(error)
     if failure is not None:
-        facts |= {"step": failure.step, "node": failure.node}
+        facts |= {"step": failure.step, "node": failure.origin_node}
     if isinstance(error, StepFailedError):
         facts["kind"] = error.kind
     if isinstance(error, FairleadError) and error.hint:

@@ -225,4 +225,4 @@ def _refusal(error: EngineError) -> Answer:
     from ..budgets.usage import Usage
 
     content = encode({"error": {"message": str(error), "type": "engine_error", "param": None, "code": "engine_unavailable"}})
-    return Answer(Head(503, "application/json"), content, Usage())
+    return Answer(Head(503, "application/json", engine=error.engine), content, Usage())

@@ -20,15 +20,13 @@ class AgeLimits:
 
     longest_s: float = 900.0
     """The age limit: no call should wait longer while capacity allows. Infinite for none."""
-    lead_s: float = 120.0
-    """How long before the limit room is made: as long as the calls in the way take to end."""
+    lead_s: float = 200.0
+    """How long before the limit room begins to be made."""
     first_s: float = 30.0
     """After this time a first call may go on the reserved share."""
-    elder_s: float = 450.0
-    """After this time a call goes before the head of the order, where it fits without room being made."""
     first_aged_s: float = 300.0
-    """The same as the age limit's lead for first calls: room begins to be made for them at half of it."""
-    effort: float = 0.25
+    """Room is also made for a first call that has waited this long."""
+    effort: float = 0.15
     """Share of an engine's time, at most, that making room for aged calls may cost it in rebuilt prefixes. Beyond that the
     capacity does not allow the limit, and keeping to it would cost more than it gives."""
 
@@ -48,7 +46,6 @@ class Ages:
         tenant = call.program.tenant
         tenant.by_age.append(call)
         self._set(call, self.limits.aged_s)
-        self._set(call, self.limits.elder_s)
         if call.first:
             tenant.firsts.append(call)
             self._set(call, self.limits.first_s)
@@ -56,11 +53,6 @@ class Ages:
     def _set(self, call: Call, after_s: float) -> None:
         if after_s < math.inf:
             heapq.heappush(self._timers, (call.ready_at + after_s, next(self._numbers), call))
-
-    def elder(self, tenant: Tenant, now: float) -> Call | None:
-        """The tenant's call that has waited longest, if that is long."""
-        head = _head(tenant.by_age)
-        return head if head is not None and now - head.ready_at >= self.limits.elder_s else None
 
     def aged(self, tenant: Tenant, now: float) -> Call | None:
         """The tenant's call that has waited longest, if it is aged, or its first call that has waited longest."""
@@ -73,9 +65,10 @@ class Ages:
     def effort(self, call: Call, now: float) -> float:
         """Share of an engine's time that may be spent on making room for this call: grows towards the limit."""
         limits = self.limits
-        late = (now - call.ready_at - limits.aged_s) / max(limits.longest_s - limits.aged_s, 1e-9)
-        if call.first and limits.first_aged_s < limits.longest_s:
-            late = max(late, (now - call.ready_at - limits.first_aged_s / 2) / limits.first_aged_s)
+        waited = now - call.ready_at
+        late = (waited - limits.aged_s) / max(limits.longest_s - limits.aged_s, 1e-9)
+        if call.first:
+            late = max(late, waited / limits.first_aged_s - 0.5)
         return limits.effort * min(1.0, max(0.05, late))
 
     def patient(self, tenant: Tenant, now: float) -> Call | None:

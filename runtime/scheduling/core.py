@@ -62,9 +62,11 @@ class Parts:
     rates: Rates = field(default_factory=Rates)
     one_line: bool = False
     """All tenants wait in one line: nothing is shared out between them."""
+    charge_ahead: bool = True
+    """Charge the expected output as a call is sent; otherwise when it has ended (VTC)."""
     look: int = 4
     """Calls at the head of a line that are tried, where the first does not fit."""
-    touches: bool = True
+    touches: bool = False
     """Refresh prefixes of agents with a place when they are next to be forgotten."""
 
 
@@ -85,6 +87,8 @@ class ProgramScheduler:
         self._orders = itertools.count()
         self._default_weight = default_weight
         self._out: list[Decision] = []
+        self._due: list[tuple[float, int, Call]] = []
+        """Waiting calls whose place in the order changes with time."""
 
     # The port
 
@@ -118,8 +122,11 @@ class ProgramScheduler:
     def next_wakeup(self) -> float | None:
         if not self.waiting:
             return None
-        times = [time for time in (self.parts.ages.next_timer(self._now), self.parts.admission.next_expiry()) if time is not None]
-        return min(times, default=None)
+        while self._due and not self._due[0][2].waiting:
+            heapq.heappop(self._due)
+        due = self._due[0][0] if self._due else None
+        times = (due, self.parts.ages.next_timer(self._now), self.parts.admission.next_expiry())
+        return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> list[Decision]:
         self._now = now
@@ -201,10 +208,12 @@ class ProgramScheduler:
         engine.in_flight -= 1
         if engine.in_flight == engine.in_flight_max - 1 and not engine.lost:
             self._open.append(engine)
-        agent.kind = event.tool
+        agent.kind = f"{program.workflow}:{call.step}:{event.tool}"
         if not agent.calls:
             agent.idle_at, agent.counted_s = now, 0.0
         self.parts.admission.ended(call, engine, now)
+        if engine.values and not engine.lost:
+            self._out.extend(self.parts.keepalive.values(agent, engine, now))
         self._forget(program)
 
     def _account(self, call: Call, event: CallEnded, engine: Engine, now: float) -> None:
@@ -232,6 +241,7 @@ class ProgramScheduler:
         if program is not None and not program.ended:
             program.ended = True
             self._learn_age(program, ended=True)
+            self.parts.keepalive.finished(program)
             self._forget(program)
 
     def _forget(self, program: Program) -> None:
@@ -277,7 +287,7 @@ class ProgramScheduler:
 
     def _learn_gap(self, agent: Agent, now: float) -> None:
         if agent.idle_at is not None and agent.turns:
-            self.parts.estimates.gaps.observe(agent.kind, now - agent.idle_at, agent.counted_s)
+            self.parts.keepalive.returned(agent, now - agent.idle_at)
         agent.idle_at = None
 
     def _learn_age(self, program: Program, *, ended: bool) -> None:
@@ -299,6 +309,19 @@ class ProgramScheduler:
             self.meter.waiting(tenant, True)
         parts.ages.joins(call)
         self._queue(call, self._key(call, now))
+        self._set_due(call, now)
+
+    def _set_due(self, call: Call, now: float) -> None:
+        when = self.parts.order.moves_at(call, now)
+        if when is not None:
+            heapq.heappush(self._due, (when, next(self._sequence), call))
+
+    def _move_due(self, now: float) -> None:
+        """Give calls their new place; the entry of the old one is skipped once the call has gone."""
+        while self._due and self._due[0][0] <= now:
+            call = heapq.heappop(self._due)[2]
+            if call.waiting:
+                self._queue(call, self._key(call, now))
 
     def _queue(self, call: Call, key: Key) -> None:
         tenant = call.program.tenant
@@ -340,6 +363,7 @@ class ProgramScheduler:
         if self.waiting or self.parts.admission.eager:
             self.parts.admission.expire(now)
         if self.waiting:
+            self._move_due(now)
             while self._open and self._serve_one(now):
                 pass
         out, self._out = self._out, []
@@ -347,12 +371,7 @@ class ProgramScheduler:
 
     def _serve_one(self, now: float) -> bool:
         for tenant in self.parts.fairness.ranked():
-            if (
-                self._serve_aged(tenant, now)
-                or self._serve_first(tenant, now)
-                or self._serve_elder(tenant, now)
-                or self._serve_head(tenant, now)
-            ):
+            if self._serve_aged(tenant, now) or self._serve_first(tenant, now) or self._serve_head(tenant, now):
                 return True
         return False
 
@@ -391,10 +410,6 @@ class ProgramScheduler:
         call.guest = False
         return False
 
-    def _serve_elder(self, tenant: Tenant, now: float) -> bool:
-        call = self.parts.ages.elder(tenant, now)
-        return call is not None and self._try(call, Lane.REGULAR, now)
-
     def _serve_head(self, tenant: Tenant, now: float) -> bool:
         room = max(self.parts.admission.room(engine) for engine in self._open)
         if room < tenant.stuck_below:
@@ -432,6 +447,8 @@ class ProgramScheduler:
         if engine is None:
             return False
         self._leave(call, now)
+        if not call.first:
+            self.parts.keepalive.waited(call, now - call.ready_at)
         self._send(call, engine, now)
         return True
 
@@ -461,7 +478,7 @@ class ProgramScheduler:
         engine.in_flight += 1
         if engine.in_flight == engine.in_flight_max:
             self._open = [other for other in self._open if other is not engine]
-        call.charged = parts.rates.cost(call.prompt, call.expected_cached, call.output)
+        call.charged = parts.rates.cost(call.prompt, call.expected_cached, call.output if parts.charge_ahead else 0.0)
         self._charge(program, call.charged)
         pin = parts.keepalive.stay(agent, engine, now).seconds if engine.pins else 0.0
         self._out.append(Dispatch(call.call_id, engine.name, _priority(call), pin))

@@ -7,11 +7,13 @@ pin); as touches, when the shadow of the cache says that the prefix is next to b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from .estimates import Estimates, Stay
-from .state import Agent, Engine
+from .port import Keep
+from .state import Agent, Call, Engine, Program
 
 
 class KeepAlive(Protocol):
@@ -26,6 +28,39 @@ class KeepAlive(Protocol):
     def still_away(self, agent: Agent, now: float) -> None:
         """The agent's time is over and it is not back: tell what is learned from that."""
 
+    def returned(self, agent: Agent, seconds: float) -> None:
+        """The agent is back after a gap of `seconds`; `agent.kind` says of what kind."""
+
+    def waited(self, call: Call, seconds: float) -> None:
+        """A call of an agent without a place has been sent after so long in the line."""
+
+    def finished(self, program: Program) -> None:
+        """A program has ended."""
+
+    def values(self, agent: Agent, engine: Engine, now: float) -> Sequence[Keep]:
+        """For engines that choose victims by value, as a call of the agent has ended there: what prefixes are worth."""
+
+
+class Unlearned:
+    """The part of a keep-alive that learns nothing and tells engines nothing."""
+
+    __slots__ = ()
+
+    def still_away(self, agent: Agent, now: float) -> None:
+        return
+
+    def returned(self, agent: Agent, seconds: float) -> None:
+        return
+
+    def waited(self, call: Call, seconds: float) -> None:
+        return
+
+    def finished(self, program: Program) -> None:
+        return
+
+    def values(self, agent: Agent, engine: Engine, now: float) -> Sequence[Keep]:
+        return ()
+
 
 def recompute_s(tokens: float, engine: Engine) -> float:
     """Time to prefill `tokens` from nothing; the quadratic part is small up to 32K tokens and left to the rate."""
@@ -33,7 +68,7 @@ def recompute_s(tokens: float, engine: Engine) -> float:
 
 
 @dataclass(slots=True)
-class Priced:
+class Priced(Unlearned):
     """Keep while it pays. Holding a share of the memory costs that share of the engine's time, once calls wait for memory."""
 
     estimates: Estimates
@@ -63,8 +98,18 @@ class Priced:
         agent.counted_s = max(agent.counted_s, away)
 
 
+    def returned(self, agent: Agent, seconds: float) -> None:
+        self.estimates.gaps.observe(agent.kind, seconds, agent.counted_s)
+
+    def values(self, agent: Agent, engine: Engine, now: float) -> Sequence[Keep]:
+        """Chance of a return x what it saves, per token: the price at which the prefix would just be kept."""
+        returns = self.estimates.gaps.returns_within(agent.kind, self.longest_s)
+        value = 0.0 if agent.program.ended else returns * recompute_s(agent.context, engine) / max(1, agent.context)
+        return (Keep(engine.name, agent.program.program_id, agent.name, value),)
+
+
 @dataclass(slots=True)
-class FixedStay:
+class FixedStay(Unlearned):
     """Keep for a fixed time, whatever is known (Continuum's public code: 2 s)."""
 
     estimates: Estimates
@@ -76,6 +121,3 @@ class FixedStay:
     def next_need(self, agent: Agent) -> int:
         tokens = self.estimates.tokens
         return int(agent.context + tokens.new.value + tokens.output.value)
-
-    def still_away(self, agent: Agent, now: float) -> None:
-        return

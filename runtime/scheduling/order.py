@@ -20,9 +20,21 @@ class Order(Protocol):
     def key(self, call: Call, engine: Engine | None, now: float) -> Key:
         """The call's key. `engine` stands for all engines where the agent has no home."""
 
+    def moves_at(self, call: Call, now: float) -> float | None:
+        """When the call's key will become smaller by the passing of time alone; None if it will not."""
+
+
+class Still:
+    """An order that time does not change."""
+
+    __slots__ = ()
+
+    def moves_at(self, call: Call, now: float) -> float | None:
+        return None
+
 
 @dataclass(frozen=True, slots=True)
-class CallOrder:
+class CallOrder(Still):
     """Request-level first come, first served."""
 
     def key(self, call: Call, engine: Engine | None, now: float) -> Key:
@@ -30,7 +42,7 @@ class CallOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramOrder:
+class ProgramOrder(Still):
     """Program-level first come, first served."""
 
     def key(self, call: Call, engine: Engine | None, now: float) -> Key:
@@ -67,6 +79,14 @@ class RemainingWork:
             if 0 <= latest - now <= self.urgent * time:
                 return (0.0, latest, path, call.siblings)
         return (1.0, work / program.weight, program.order, path, call.siblings)
+
+    def moves_at(self, call: Call, now: float) -> float | None:
+        deadline = call.program.deadline
+        if deadline is None:
+            return None
+        time = self._work(call, call.agent.home, self._calls_left(call))[1]
+        when = deadline - (1 + self.urgent) * time
+        return when if when > now else None
 
     def _calls_left(self, call: Call) -> float:
         learned = self.estimates.completion.calls_left(call.program.workflow, call.program.made)

@@ -78,8 +78,10 @@ class Results:
     """Largest difference of service per weight that built up between two tenants while both had calls waiting."""
     service_bound: float | None
     """What the scheduler promises about it."""
+    contended: Mapping[str, float]
+    """By tenant: share of the service that was given while all tenants had calls waiting; empty if they never all had."""
     jain: float
-    """Jain's index of service per weight while all tenants had something waiting; 1 is even."""
+    """Jain's index of that service per weight; 1 is even."""
     slo: float | None
     """Share of programs with a deadline that met it."""
     slo_by_tenant: Mapping[str, float]
@@ -110,7 +112,7 @@ def summarise(run: Run, *, bounds: Bounds | None = None, cost: ServiceCost | Non
     prompt = sum(call.prompt_tokens for call in ended)
     cached = sum(call.cached_tokens for call in ended)
     slo, by_tenant = _deadlines(run)
-    lag, jain = fairness(run, cost)
+    lag, contended, jain = fairness(run, cost)
     return Results(
         programs=len(programs),
         unfinished=len(run.programs) - len(programs),
@@ -131,6 +133,7 @@ def summarise(run: Run, *, bounds: Bounds | None = None, cost: ServiceCost | Non
         service=_service(ended, cost),
         service_lag=lag,
         service_bound=run.meters.get("service_bound"),
+        contended=contended,
         jain=jain,
         slo=slo,
         slo_by_tenant=by_tenant,
@@ -171,14 +174,14 @@ def _deadlines(run: Run) -> tuple[float | None, dict[str, float]]:
     return share, {tenant: sum(oks) / len(oks) for tenant, oks in sorted(met.items())}
 
 
-def fairness(run: Run, cost: ServiceCost) -> tuple[float, float]:
-    """(largest lag between two tenants while both had calls waiting, Jain's index while all had).
+def fairness(run: Run, cost: ServiceCost) -> tuple[float, dict[str, float], float]:
+    """The largest lag between two tenants while both had calls waiting; shares of service, and Jain's index, while all had.
 
     Service counts when the engine begins with a call. A tenant waits while at least one of its calls is made and not begun.
     """
     weights = {program.program.tenant: run.workload.tenants.get(program.program.tenant, 1.0) for program in run.programs}
     if len(weights) < 2:
-        return 0.0, 1.0
+        return 0.0, {}, 1.0
     pairs = [(a, b) for a in weights for b in weights if a < b]
     waiting = dict.fromkeys(weights, 0)
     service = dict.fromkeys(weights, 0.0)
@@ -206,7 +209,9 @@ def fairness(run: Run, cost: ServiceCost) -> tuple[float, float]:
             else:
                 low.pop(pair, None)
                 high.pop(pair, None)
-    return lag, _jain(list(together.values()))
+    total = math.fsum(together[tenant] * weights[tenant] for tenant in weights)
+    shares = {tenant: together[tenant] * weights[tenant] / total for tenant in weights} if total else {}
+    return lag, shares, _jain(list(together.values()))
 
 
 _MADE, _BEGUN, _BEGUN_AT_ONCE = range(3)

@@ -64,6 +64,7 @@ class StepFailedError(ProgramError):
         *,
         node: str | None = None,
         origin: str | None = None,
+        origin_node: str | None = None,
         kind: str = "error",
         attempts: int = 1,
         hint: str | None = None,
@@ -73,6 +74,8 @@ class StepFailedError(ProgramError):
         self.node = node or step
         self.origin = origin or self.message
         """What the innermost of nested failures says."""
+        self.origin_node = origin_node or self.node
+        """Node of the innermost of nested failures in the same program."""
         self.reason = message
         self.kind = kind
         self.attempts = attempts

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..admission import Lane
+from ..order import Still
 from ..state import Agent, Call, Engine, Key
 
 TICK_S = 5.0
@@ -109,7 +110,7 @@ class PauseResume:
 
 
 @dataclass(frozen=True, slots=True)
-class SmallestContext:
+class SmallestContext(Still):
     """The order of the line: smallest context first."""
 
     def key(self, call: Call, engine: Engine | None, now: float) -> Key:

@@ -28,8 +28,7 @@ def engine(name: str = "a", *, level: Level = "plain", in_flight_max: int = 64, 
 def conversation(*sizes: tuple[int, int], gap_s: float = 0.0) -> tuple[Call, ...]:
     """Turns of (prompt, output) tokens, each after the one before."""
     return tuple(
-        Call(prompt, output, (turn - 1,) if turn else (), gap_s if turn else 0.0)
-        for turn, (prompt, output) in enumerate(sizes)
+        Call(prompt, output, (turn - 1,) if turn else (), gap_s if turn else 0.0) for turn, (prompt, output) in enumerate(sizes)
     )
 
 
