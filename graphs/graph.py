@@ -161,6 +161,16 @@ class Graph:
         return ranks
 
     @property
+    def heights(self) -> dict[str, int]:
+        """For every node, the number of nodes on the longest path from it to the end, itself included."""
+        heights = dict.fromkeys(self.nodes, 0)
+        for node in reversed(self.nodes.values()):
+            heights[node.id] += 1
+            for need in node.needs:
+                heights[need] = max(heights[need], heights[node.id])
+        return heights
+
+    @property
     def critical_path(self) -> list[str]:
         """The longest path by expected seconds, first node first."""
         ranks, dependents = self.ranks, self.dependents

@@ -39,6 +39,8 @@ class Conversation:
     messages: list[Json]
     """Read it, hand it to an engine, never change it: `append` is the only writer."""
     links: list[Link]
+    size: int = 0
+    """Bytes of all messages."""
 
     @classmethod
     def of(cls, messages: Sequence[Json] = ()) -> Conversation:
@@ -49,8 +51,10 @@ class Conversation:
 
     def append(self, message: Json) -> None:
         """Add a message. O(size of the message)."""
-        self.links.append(link(self.head, message))
+        added = link(self.head, message)
+        self.links.append(added)
         self.messages.append(message)
+        self.size += len(added.content)
 
     @property
     def head(self) -> str | None:
@@ -67,7 +71,8 @@ class Conversation:
             if ours is not theirs and ours != theirs:
                 break
             shared += 1
-        conversation = Conversation(messages[:shared], self.links[:shared])
+        size = self.size if shared == len(self.links) else sum(len(item.content) for item in self.links[:shared])
+        conversation = Conversation(messages[:shared], self.links[:shared], size)
         for message in messages[shared:]:
             conversation.append(message)
         return conversation

@@ -9,7 +9,7 @@ import codecs
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 
@@ -18,16 +18,18 @@ from ..encoding import Json, decode, digest, encode
 from ..errors import EngineError
 from ..memory.conversation import Conversation
 from .body import Body, Entry, call_label
+from .chat import first_tool
+from .dispatch import Ask, Dispatcher, Place
 from .engines.port import Engine, EngineReply, EngineRequest
 from .replay import Issued
 from .retries import RETRIES, CallLimits, retry_after_s, retry_delay
 from .store.records import CallRecord, LinkRecord, PartRecord, Record
 
-if TYPE_CHECKING:
-    from .dispatch import Dispatcher
-
 THREAD_KEYS = {"chat/completions": "messages", "responses": "input"}
 """Where an endpoint's body keeps the conversation."""
+
+BYTES_PER_TOKEN = 4
+"""A guess, for the scheduler, until the engine says how many tokens a prompt had."""
 
 GIVEN_UP_GRACE_S = 1.0
 """How much longer than in the first run a replay waits for a body to give up an effect that it gave up then."""
@@ -73,6 +75,11 @@ class ModelCall:
         return self.body.get("stream") is True
 
     @property
+    def size(self) -> int:
+        """Bytes of the request, about."""
+        return len(self.params) + (self.conversation.size if self.conversation else 0)
+
+    @property
     def digest(self) -> str:
         head = self.conversation.head if self.conversation else None
         return digest(self.endpoint.encode(), self.params, (head or "").encode())
@@ -114,6 +121,17 @@ class _Progress:
     first_token_at: float | None = None
     head: Head | None = None
     received: bytearray = field(default_factory=bytearray)
+    usage: Usage = field(default_factory=Usage)
+
+    def understood(self) -> tuple[Usage, str]:
+        """The usage in a complete answer, and the first tool that it asks for."""
+        content = bytes(self.received)
+        if self.head is not None and self.head.content_type.startswith("text/event-stream"):
+            self.usage = usage_of_stream(content)
+            return self.usage, ""
+        body = _json_or_none(content)
+        self.usage = usage_of(body)
+        return self.usage, first_tool(body)
 
 
 class CallPath:
@@ -163,8 +181,7 @@ class CallPath:
                 raise
 
             assert progress.head is not None
-            streamed = progress.head.content_type.startswith("text/event-stream")
-            usage = usage_of_stream(content) if streamed else usage_of(_json_or_none(content))
+            usage = progress.usage
             outcome.settle("succeeded" if progress.head.status < 400 else "failed", usage, None)
             return Answer(progress.head, content, usage)
         finally:
@@ -196,15 +213,16 @@ class CallPath:
         while True:
             error: EngineError | None = None
             retry_after: float | None = None
-            agent, step = f"{program.id}/{body.path}", program.step_name(body.node)
-            async with self._dispatcher.slot(program.root_id, program.tenant, agent=agent, step=step) as engine:
+            async with self._dispatcher.slot(_ask(body, call)) as (place, engine):
                 progress.attempts += 1
                 progress.engine = engine.name
                 progress.sent_at = program.now()
                 try:
-                    retry_after = await self._exchange(body, engine, request, progress, relay)
+                    retry_after = await self._exchange(body, place, engine, request, progress, relay)
                 except EngineError as caught:
                     error = caught
+                else:
+                    place.usage, place.tool = progress.understood()
             head = progress.head
             if error is None and head is not None and head.status < 400:
                 return bytes(progress.received)
@@ -222,7 +240,7 @@ class CallPath:
             await anyio.sleep(delay)
 
     async def _exchange(
-        self, body: Body, engine: Engine, request: EngineRequest, progress: _Progress, relay: Relay | None
+        self, body: Body, place: Place, engine: Engine, request: EngineRequest, progress: _Progress, relay: Relay | None
     ) -> float | None:
         """One request and its whole answer, into `progress`; gives the seconds that the engine asks to wait."""
         limits = self._limits
@@ -245,6 +263,7 @@ class CallPath:
                     body.progress()
                     if progress.first_token_at is None:
                         progress.first_token_at = body.program.now()
+                        place.answering()
                     # What is recorded is what was relayed, so that a replay relays the same.
                     if len(progress.received) + len(chunk) > limits.bytes_max:
                         raise EngineError(f"the answer is larger than {limits.bytes_max} bytes", engine=engine.name)
@@ -265,6 +284,12 @@ class CallPath:
         if head.status < 400:
             check_complete(engine.name, request, head, bytes(progress.received))
         return retry_after_s(reply.headers)
+
+
+def _ask(body: Body, call: ModelCall) -> Ask:
+    program = body.program
+    agent, step = f"{program.id}/{body.path}", program.step_name(body.node)
+    return Ask(program.root_id, program.tenant, agent, step, call.size // BYTES_PER_TOKEN, program.steps_left(body.node))
 
 
 def check_complete(engine: str, request: EngineRequest, head: Head, content: bytes) -> None:

@@ -57,6 +57,18 @@ def reply_of(content: bytes, engine: str = "engine") -> Reply:
         raise EngineError(f"the answer is not a chat completion: {shown!r}", engine=engine) from error
 
 
+def first_tool(body: Json) -> str:
+    """The name of the first tool that a reply asks for (chat completions, responses); empty if there is none."""
+    if not isinstance(body, dict):
+        return ""
+    try:
+        if "choices" in body:
+            return str(body["choices"][0]["message"]["tool_calls"][0]["function"]["name"])  # type: ignore[index,call-overload]
+        return next(str(item["name"]) for item in body["output"] if item["type"] == "function_call")  # type: ignore
+    except (KeyError, IndexError, TypeError, StopIteration):
+        return ""
+
+
 def error_of(content: bytes) -> str:
     """What an engine says in a refusal, in any of the usual shapes."""
     try:

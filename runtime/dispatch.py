@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 
+from ..budgets.usage import Usage
 from .engines.port import Engine
-from .scheduling.port import CallEnded, CallReady, Dispatch, EngineAdded, Event, ProgramArrived, ProgramEnded, Scheduler, Why
+from .scheduling.port import (
+    CallEnded,
+    CallFirstToken,
+    CallReady,
+    Decision,
+    Dispatch,
+    EngineAdded,
+    Event,
+    ProgramArrived,
+    ProgramEnded,
+    Scheduler,
+    Why,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the scheduler is told of a call."""
+
+    program_id: str
+    """The root program."""
+    tenant: str
+    agent: str
+    """Who inside the program asks; each has a prefix of its own."""
+    step: str
+    prompt_tokens: int
+    """Estimated from the size of the request."""
+    steps_left: int | None = None
 
 
 class Place:
     """A call's place: where the decision arrives, and what became of the call."""
 
-    __slots__ = ("call_id", "decided", "engine", "outcome")
+    __slots__ = ("_dispatcher", "call_id", "decided", "engine", "first_token", "tool", "usage")
 
-    def __init__(self, call_id: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, call_id: int) -> None:
+        self._dispatcher = dispatcher
         self.call_id = call_id
         self.decided = anyio.Event()
         self.engine: Engine | None = None
-        self.outcome = CallEnded(call_id)
+        self.usage = Usage()
+        self.tool = ""
+        """First tool that the answer asks for."""
+        self.first_token = False
+
+    def answering(self) -> None:
+        """Note that the answer has begun to come."""
+        if not self.first_token:
+            self.first_token = True
+            self._dispatcher.tell(CallFirstToken(self.call_id))
 
 
 class Dispatcher:
@@ -32,39 +72,73 @@ class Dispatcher:
         self._engines = engines
         self._ids = itertools.count(1)
         self._places: dict[int, Place] = {}
-        for engine in engines:
-            self._handle(EngineAdded(engine, in_flight_max))
+        self._asleep_until = math.inf
+        """When `wake` will look again."""
+        self._sooner = anyio.Event()
+        for name, engine in engines.items():
+            self.tell(EngineAdded(name, in_flight_max, engine.kv_tokens))
 
     @asynccontextmanager
-    async def slot(self, program_id: str, tenant: str, *, agent: str, step: str) -> AsyncIterator[Engine]:
+    async def slot(self, ask: Ask) -> AsyncIterator[tuple[Place, Engine]]:
         """Wait until the scheduler gives the call an engine; the engine's place is free again on leaving."""
-        place = Place(next(self._ids))
+        place = Place(self, next(self._ids))
         self._places[place.call_id] = place
         try:
-            self._handle(CallReady(place.call_id, program_id, tenant, agent, step))
+            self.tell(
+                CallReady(
+                    place.call_id,
+                    ask.program_id,
+                    ask.tenant,
+                    ask.agent,
+                    ask.step,
+                    prompt_tokens=ask.prompt_tokens,
+                    steps_left=ask.steps_left,
+                )
+            )
             if place.engine is None:
                 await place.decided.wait()
             assert place.engine is not None
-            yield place.engine
+            yield place, place.engine
         finally:
             del self._places[place.call_id]
-            self._handle(place.outcome)
+            used = place.usage
+            self.tell(CallEnded(place.call_id, used.input_tokens, used.cached_tokens, used.output_tokens, place.tool))
 
-    def program_arrived(self, program_id: str, tenant: str, workflow: str) -> None:
+    def program_arrived(self, program_id: str, tenant: str, workflow: str, steps_known: int | None) -> None:
         """Tell the scheduler of a root program before its first call."""
-        self._handle(ProgramArrived(program_id, tenant, workflow=workflow))
+        self.tell(ProgramArrived(program_id, tenant, workflow=workflow, steps_known=steps_known))
 
     def program_ended(self, program_id: str) -> None:
         """Tell the scheduler that a root program makes no more calls."""
-        self._handle(ProgramEnded(program_id))
+        self.tell(ProgramEnded(program_id))
 
     def explain(self, call_id: int) -> Why:
         """Why a call waits."""
         return self._scheduler.explain(call_id, anyio.current_time())
 
-    def _handle(self, event: Event) -> None:
-        for decision in self._scheduler.handle(event, anyio.current_time()):
+    def tell(self, event: Event) -> None:
+        """Give the scheduler an event and carry out what it decides."""
+        self._carry_out(self._scheduler.handle(event, anyio.current_time()))
+
+    async def wake(self) -> None:
+        """Carry out, for ever, the decisions that time alone makes due."""
+        while True:
+            self._sooner = anyio.Event()
+            self._asleep_until = self._due()
+            with anyio.CancelScope(deadline=self._asleep_until):
+                await self._sooner.wait()
+                continue
+            self._carry_out(self._scheduler.wake(anyio.current_time()))
+
+    def _due(self) -> float:
+        at = self._scheduler.next_wakeup()
+        return math.inf if at is None else at
+
+    def _carry_out(self, decisions: list[Decision]) -> None:
+        for decision in decisions:
             if isinstance(decision, Dispatch):
                 place = self._places[decision.call_id]
                 place.engine = self._engines[decision.engine]
                 place.decided.set()
+        if self._due() < self._asleep_until:
+            self._sooner.set()

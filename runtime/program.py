@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 DEPTH_MAX = 16
 """How deep programs may start child programs."""
+
+
+_NODE_OF_GRAPH = re.compile(r"[\[(/!@:]")
+"""What follows the name of a declared node in the names of what it consists of."""
 
 
 class Program:
@@ -123,7 +128,8 @@ class Program:
             self.record, started_at=self.record.started_at or self.now(), owner=process_owner(), owner_seen_at=self.now()
         )
         if self.parent is None:
-            self.services.dispatcher.program_arrived(self.id, self.tenant, self.workflow.name)
+            known = len(self.graph.critical_path) if self.graph.output is not None else None
+            self.services.dispatcher.program_arrived(self.id, self.tenant, self.workflow.name, known)
         kind = "program.resumed" if self.resumed else "program.started"
         self._reached(
             ProgramState.RUNNING, kind, {"workflow": self.workflow.name, "id": self.id, "parent": self.record.parent_id}
@@ -271,6 +277,14 @@ class Program:
         """The declared name of the step at a node; the workflow's for its own body."""
         step = self.recorded_steps.get(node)
         return step.step if step is not None else self.workflow.name
+
+    def steps_left(self, node: str) -> int | None:
+        """Steps from a node to the end of a declared graph along its longest path; None where the graph grows."""
+        return self._heights.get(_NODE_OF_GRAPH.split(node, maxsplit=1)[0]) if self.graph.output is not None else None
+
+    @cached_property
+    def _heights(self) -> dict[str, int]:
+        return self.graph.heights
 
     def reopened(self, step: StepRecord) -> bool:
         """Whether a step that failed is to be tried again, because a person resumed the failed program.

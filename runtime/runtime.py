@@ -27,7 +27,8 @@ from .program import Program
 from .recorded import new_record
 from .reports import Receipt
 from .retries import CallLimits
-from .scheduling.fcfs import ProgramFCFS
+from .scheduling.policies import policy
+from .scheduling.port import Scheduler
 from .services import Services
 from .states import ENDED, ProgramState
 from .store.journal import Journal
@@ -65,6 +66,7 @@ class Runtime:
         engine: Engine | str | None = None,
         api_key: str | None = None,
         model: str | None = None,
+        scheduler: Scheduler | None = None,
         in_flight_max: int = IN_FLIGHT_MAX,
         threads_max: int = THREADS_MAX,
         limits: CallLimits | None = None,
@@ -76,6 +78,7 @@ class Runtime:
         self._engine = engine
         self._api_key = api_key
         self._model = model
+        self._scheduler = scheduler
         self._in_flight_max = in_flight_max
         self._threads_max = threads_max
         self._limits = limits or CallLimits()
@@ -89,7 +92,7 @@ class Runtime:
             stack.push_async_callback(self.journal.close)
             engine = self._made_engine()
             stack.push_async_callback(engine.aclose)
-            dispatcher = Dispatcher(ProgramFCFS(), {engine.name: engine}, self._in_flight_max)
+            dispatcher = Dispatcher(self._scheduler or policy("fairlead"), {engine.name: engine}, self._in_flight_max)
             self._services = Services(
                 self.journal,
                 self._clock,
@@ -100,6 +103,7 @@ class Runtime:
             )
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._look_after)
+            self._tasks.start_soon(dispatcher.wake)
             self._stack = stack.pop_all()
         return self
 

@@ -17,7 +17,7 @@ LEVELS: dict[str, Level] = {
     "saga": "values",
     "kvflow": "values",
     "continuum": "session",
-    "continuum_2s": "session",
+    "continuum-2s": "session",
     "plas": "priority",
     "atlas": "priority",
     "oracle": "session",
@@ -27,7 +27,7 @@ LEVELS: dict[str, Level] = {
 CLAIRVOYANT = ("oracle",)
 
 
-UNLIMITED = "fairlead_unlimited"
+UNLIMITED = "fairlead-unlimited"
 """Ours without an age limit."""
 
 

@@ -137,7 +137,7 @@ def _light(results: Results) -> float:
     return statistics.fmean(share for tenant, share in results.slo_by_tenant.items() if tenant.startswith("light"))
 
 
-W3_ARMS = ("vllm", "program_fcfs", "thunderagent", "plas", "continuum_2s", "fairlead")
+W3_ARMS = ("vllm", "program-fcfs", "thunderagent", "plas", "continuum-2s", "fairlead")
 
 
 def w3(report: Report) -> None:
@@ -170,7 +170,7 @@ def w4(report: Report) -> None:
     """Production chat with its own arrivals."""
     load = partial(loads.w4, share=0.2 if report.quick else 0.5)
     found = report.compared(
-        "W4 mooncake_conversation", load, ("vllm", "round_robin", "thunderagent", "fairlead"), 2, loads.SMALL
+        "W4 mooncake_conversation", load, ("vllm", "round-robin", "thunderagent", "fairlead"), 2, loads.SMALL
     )
     report.add(
         "w4_mean_over_vllm", _over(found, "fairlead", "vllm"), "x", peers={"thunderagent": _over(found, "thunderagent", "vllm")}
@@ -179,7 +179,7 @@ def w4(report: Report) -> None:
 
 def w5(report: Report) -> None:
     """Continuum's two traces by their statistics."""
-    names = ("vllm", "program_fcfs", "continuum", "continuum_2s", "plas", "fairlead", "fairlead@session")
+    names = ("vllm", "program-fcfs", "continuum", "continuum-2s", "plas", "fairlead", "fairlead@session")
     gains: dict[str, list[list[float]]] = {name: [] for name in names}
     for title, load in (("W5 mini-swe-agent", loads.w5_swe), ("W5 BFCL", loads.w5_bfcl)):
         found = report.compared(title, partial(load, count=50) if report.quick else load, names, 1, loads.SMALL)
@@ -206,7 +206,7 @@ def w6(report: Report) -> None:
 def w7(report: Report) -> None:
     """Replenished load that never lets up."""
     load = partial(loads.w7, concurrency=48, hours=1.0) if report.quick else loads.w7
-    names = ("vllm", "program_fcfs", "thunderagent", "plas", "continuum", "fairlead", UNLIMITED)
+    names = ("vllm", "program-fcfs", "thunderagent", "plas", "continuum", "fairlead", UNLIMITED)
     found = report.compared("W7 replenished", load, names, 1, loads.SMALL)
     waits = {arm: [wait / AGE_LIMIT_S for wait in found.figure(arm, _longest)] for arm in found.outcomes}
     report.add("w7_longest_wait_over_limit", waits.pop("fairlead"), "x", target=1.0, peers=dict(waits))

@@ -60,11 +60,11 @@ def _saga(kind: Agents, count: int, per_s: float, seed: int) -> Workload:
     return _arriving(agents(kind, count, rng), per_s, rng)
 
 
-def w1_swe(seed: int, *, count: int = 500, per_s: float = 1.7) -> Workload:
+def w1_swe(seed: int, *, count: int = 650, per_s: float = 1.4) -> Workload:
     return _saga(SAGA_SWE, count, per_s, seed)
 
 
-def w1_web(seed: int, *, count: int = 812, per_s: float = 2.6) -> Workload:
+def w1_web(seed: int, *, count: int = 812, per_s: float = 2.5) -> Workload:
     return _saga(SAGA_WEB, count, per_s, seed)
 
 

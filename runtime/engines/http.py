@@ -59,9 +59,9 @@ class Timeouts:
 class HttpEngine:
     """Implements `Engine` over one shared connection pool. `base_url` may end in `/v1` or not.
 
-    `models` are those that it is known to serve, the default one first. `headers` are sent with every request, after those
-    of the request; `api_key` becomes the bearer token. What a request brings as credentials is never forwarded. Raises
-    `ConfigurationError` for an unusable URL.
+    `models` are those that it is known to serve, the default one first; `kv_tokens` is the size of its KV cache, if that is
+    known. `headers` are sent with every request, after those of the request; `api_key` becomes the bearer token. What a
+    request brings as credentials is never forwarded. Raises `ConfigurationError` for an unusable URL.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class HttpEngine:
         api_key: str | None = None,
         *,
         models: Sequence[str] = (),
+        kv_tokens: int | None = None,
         timeouts: Timeouts = Timeouts(),
         connections: int = 1000,
         headers: Mapping[str, str] | None = None,
@@ -78,6 +79,7 @@ class HttpEngine:
     ) -> None:
         self.name = name
         self.models = tuple(models)
+        self.kv_tokens = kv_tokens
         self.base_url = normalised_base_url(base_url)
         self._headers = {name.lower(): value for name, value in (headers or {}).items()}
         if api_key is not None:

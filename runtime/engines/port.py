@@ -58,6 +58,10 @@ class Engine(Protocol):
     def models(self) -> Sequence[str]:
         """The models it serves, the default one first; empty when that is not known."""
 
+    @property
+    def kv_tokens(self) -> int | None:
+        """Size of its KV cache in tokens; None if that is not known, or no matter to those who send calls."""
+
     async def send(self, request: EngineRequest) -> EngineReply:
         """Send one request; return when status and headers are there.
 

@@ -55,6 +55,9 @@ class Admission(Protocol):
     def drop(self, agent: Agent) -> None:
         """The agent makes no more calls, or its engine is gone."""
 
+    def starved(self, engine: Engine, call: Call) -> bool:
+        """Whether so little is in flight that the call should go even if idle agents lose their places for it."""
+
     def make_room(self, engine: Engine, call: Call) -> None:
         """Take places from idle agents, longest idle first, until the call fits or none is left."""
 
@@ -75,8 +78,10 @@ class Shares:
     """Up to which agents with a place may grow."""
     hard: float = 0.98
     """Up to which aged and first calls may be let in."""
-    guests: float = 0.15
+    guests: float = 0.1
     """Reserved for first calls, at most."""
+    busy: float = 0.25
+    """An engine of which calls in flight hold less takes calls even if idle agents lose their places for them."""
 
 
 @dataclass(slots=True)
@@ -109,8 +114,11 @@ class WorkingSet:
             return total <= self.shares.regular * engine.capacity
         if lane is Lane.PLACE:
             return total <= self.shares.grown * engine.capacity
-        if lane is Lane.GUEST and total > self.shares.regular * engine.capacity and engine.guests + need > self.shares.guests * engine.capacity:
-            return False
+        limit = self.shares.regular * engine.capacity
+        # Beyond the regular share one guest always has room, several only within theirs.
+        if lane is Lane.GUEST and engine.guests and total > limit:
+            limit = self.shares.guests * engine.capacity
+            return engine.guests + need <= limit and total <= self.shares.hard * engine.capacity
         return total <= self.shares.hard * engine.capacity
 
     def room(self, engine: Engine) -> float:
@@ -121,6 +129,7 @@ class WorkingSet:
 
     def sent(self, call: Call, engine: Engine, now: float) -> None:
         agent = call.agent
+        engine.guests += call.need if call.guest else 0
         if agent.calls and agent.home is not engine:
             return  # a second engine for an agent that is busy on the first: booked there when it moves
         # Calls of one agent that run together share its prefix.
@@ -132,7 +141,6 @@ class WorkingSet:
             agent.placed, agent.placed_at = True, now
         self._book(agent, shared + new)
         engine.active += new
-        engine.guests += call.need if call.guest else 0
 
     def ended(self, call: Call, engine: Engine, now: float) -> None:
         agent = call.agent
@@ -162,6 +170,9 @@ class WorkingSet:
         if agent.calls and agent.home is not None:
             agent.home.active -= agent.booked
         self._lose(agent)
+
+    def starved(self, engine: Engine, call: Call) -> bool:
+        return engine.in_flight == 0 or engine.active + call.need <= self.shares.busy * engine.capacity
 
     def make_room(self, engine: Engine, call: Call) -> None:
         idle = self._idle.get(engine.name, {})
@@ -232,6 +243,9 @@ class RunningSet:
 
     def drop(self, agent: Agent) -> None:
         return
+
+    def starved(self, engine: Engine, call: Call) -> bool:
+        return engine.in_flight == 0
 
     def make_room(self, engine: Engine, call: Call) -> None:
         return

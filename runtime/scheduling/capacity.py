@@ -27,8 +27,9 @@ class Capacity:
         engine.capacity = float(kv_tokens) if kv_tokens is not None else self.start
         engine.residency.limit = engine.capacity
 
-    def answered(self, engine: Engine, call: Call, distance: float | None, expected: int, cached: int | None, waiting: bool) -> None:
-        """A call has ended: `expected` tokens of its prefix were thought cached, at this distance."""
+    def answered(self, engine: Engine, call: Call, cached: int | None, *, waiting: bool) -> None:
+        """A call has ended: compare what was cached with what its shadow said (`expected_cached`, at `distance`)."""
+        distance, expected = call.distance, call.expected_cached
         if engine.known or cached is None:
             return
         if distance is not None and expected >= 1024:

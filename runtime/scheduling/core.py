@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 
+from ...errors import InputError
 from .admission import Admission, Lane
 from .ages import Ages
 from .capacity import Capacity
@@ -116,7 +118,7 @@ class ProgramScheduler:
             case EngineReport():
                 self._reported(event)
             case TenantChanged(name, weight):
-                self._tenant(name).weight = weight
+                self._tenant(name).weight = _positive(weight, f"weight of tenant {name!r}")
         return self._serve(now)
 
     def next_wakeup(self) -> float | None:
@@ -132,6 +134,13 @@ class ProgramScheduler:
         self._now = now
         return self._serve(now)
 
+    def meters(self) -> dict[str, float]:
+        """What was promised, as measured: service lag and its bound, longest wait (seconds)."""
+        figures = {"service_lag": self.meter.service_lag, "longest_wait_s": self.meter.longest_wait_s}
+        if self.parts.fairness.quantum < math.inf:
+            figures["service_bound"] = self.meter.bound(self.parts.fairness.quantum)
+        return figures
+
     def explain(self, call_id: int, now: float) -> Why:
         return explain(self, call_id, now)
 
@@ -140,7 +149,7 @@ class ProgramScheduler:
     def _arrived(self, event: ProgramArrived, now: float) -> None:
         program = self._program(event.program_id, event.tenant, now)
         program.announced = True
-        program.weight = event.weight
+        program.weight = _positive(event.weight, f"weight of program {event.program_id!r}")
         program.workflow = event.workflow
         program.deadline = event.deadline
         program.steps_known = event.steps_known
@@ -175,6 +184,7 @@ class ProgramScheduler:
         )
         self.calls[call.call_id] = call
         program.calls += 1
+        self.parts.fairness.arrives(program.tenant)
         if not self._goes_on(call, now):
             self._join(call, now)
 
@@ -234,7 +244,7 @@ class ProgramScheduler:
             agent.turns += 1
             program.made += 1
             parts.estimates.tokens.observe_output(call.step, output)
-            parts.capacity.answered(engine, call, call.distance, call.expected_cached, event.cached_tokens, self.waiting > 0)
+            parts.capacity.answered(engine, call, event.cached_tokens, waiting=self.waiting > 0)
 
     def _program_ended(self, program_id: str) -> None:
         program = self.programs.get(program_id)
@@ -258,6 +268,8 @@ class ProgramScheduler:
         self.programs.pop(program.program_id, None)
 
     def _engine_added(self, event: EngineAdded) -> None:
+        if event.in_flight_max < 1:
+            raise InputError(f"engine {event.engine!r} must take at least one call at once, not {event.in_flight_max}")
         self._engine_lost(event.engine)
         engine = Engine(event.engine, event.in_flight_max)
         if event.prefill_tokens_per_s is not None:
@@ -326,7 +338,7 @@ class ProgramScheduler:
     def _queue(self, call: Call, key: Key) -> None:
         tenant = call.program.tenant
         heapq.heappush(tenant.heap, (key, call.sequence, call))
-        tenant.stuck_below = 0
+        tenant.stuck_below = min(tenant.stuck_below, call.need)
 
     def _leave(self, call: Call, now: float) -> None:
         """The call waits no more."""
@@ -415,15 +427,17 @@ class ProgramScheduler:
         if room < tenant.stuck_below:
             return False
         tried: list[tuple[Key, int, Call]] = []
-        smallest = float("inf")
+        smallest = math.inf
         sent = False
+        moves = 2 * self.parts.look
         while tenant.heap and len(tried) < self.parts.look and not sent:
             entry = heapq.heappop(tenant.heap)
             call = entry[2]
             if not call.waiting:
                 continue
             key = self._key(call, now)
-            if key > entry[0] and tenant.heap and key > tenant.heap[0][0]:
+            if moves and key > entry[0] and tenant.heap and key > tenant.heap[0][0]:
+                moves -= 1
                 heapq.heappush(tenant.heap, (key, call.sequence, call))
                 continue
             sent = self._try(call, Lane.REGULAR, now)
@@ -432,7 +446,7 @@ class ProgramScheduler:
                 smallest = min(smallest, call.need)
         for entry in tried:
             heapq.heappush(tenant.heap, entry)
-        tenant.stuck_below = 0
+        tenant.stuck_below = 0 if sent else smallest
         return sent
 
     def _try(self, call: Call, lane: Lane, now: float) -> bool:
@@ -453,11 +467,14 @@ class ProgramScheduler:
         return True
 
     def _idle_engine(self, call: Call, now: float) -> Engine | None:
-        """An engine with nothing in flight takes what is next, whatever idle agents hold there."""
+        """An engine with little or nothing in flight takes what is next, whatever idle agents hold there."""
+        admission = self.parts.admission
         for engine in self._open:
-            if engine.in_flight == 0 and (engine.reserved_for is None or engine.reserved_for is call):
-                self.parts.admission.make_room(engine, call)
-                return engine
+            free = engine.reserved_for is None or engine.reserved_for is call
+            if free and admission.starved(engine, call):
+                admission.make_room(engine, call)
+                if engine.in_flight == 0 or admission.fits(engine, call, Lane.AGED, now):
+                    return engine
         return None
 
     def _send(self, call: Call, engine: Engine, now: float) -> None:
@@ -514,6 +531,12 @@ class ProgramScheduler:
         if tenant is None:
             tenant = self.tenants[name] = Tenant(name, self._default_weight)
         return tenant
+
+
+def _positive(value: float, what: str) -> float:
+    if not 0 < value < math.inf:
+        raise InputError(f"the {what} must be a positive number, not {value:g}")
+    return value
 
 
 def _priority(call: Call) -> float:

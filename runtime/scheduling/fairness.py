@@ -47,6 +47,9 @@ class Rates:
 class Fairness(Protocol):
     """Keeps the tags."""
 
+    quantum: float
+    """Service that may be given out of turn; infinite where nothing is promised."""
+
     def ranked(self) -> Iterator[Tenant]:
         """Tenants with waiting calls that may be served now, first in turn first."""
 
@@ -55,6 +58,9 @@ class Fairness(Protocol):
 
     def overdrawn(self, program: Program) -> bool:
         """Whether the program has had more than its share of its tenant, by more than the quantum."""
+
+    def arrives(self, tenant: Tenant) -> None:
+        """The tenant has a call that is ready: what it did not use while it had none is gone."""
 
     def joins(self, call: Call) -> None:
         """The call begins to wait. `tenant.waiting` counts it already."""
@@ -112,13 +118,16 @@ class StartTimeFair:
                 heapq.heappush(waiting, (stale.tag, next(self._numbers), stale))
         return bool(waiting) and program.tag > waiting[0][0] + self.program_quantum
 
-    def joins(self, call: Call) -> None:
-        tenant, program = call.program.tenant, call.program
-        if tenant.waiting == 1:
+    def arrives(self, tenant: Tenant) -> None:
+        if not tenant.waiting:
             self._clean()
             if self._heap:
                 self._virtual = max(self._virtual, self._heap[0][0])
             tenant.tag = max(tenant.tag, self._virtual)
+
+    def joins(self, call: Call) -> None:
+        tenant, program = call.program.tenant, call.program
+        if tenant.waiting == 1:
             heapq.heappush(self._heap, (tenant.tag, next(self._numbers), tenant))
         if self.program_quantum < float("inf") and program.calls == 1:
             waiting = self._programs.setdefault(tenant.name, [])
@@ -127,10 +136,12 @@ class StartTimeFair:
             heapq.heappush(waiting, (program.tag, next(self._numbers), program))
 
     def leaves(self, call: Call) -> None:
-        self._virtual = max(self._virtual, min(call.program.tenant.tag, self._heap[0][0]) if self._heap else 0.0)
+        return
 
     def charge(self, program: Program, cost: float) -> None:
         tenant = program.tenant
+        self._clean()
+        self._virtual = max(self._virtual, self._heap[0][0] if self._heap else tenant.tag)
         program.service += cost
         program.tag += cost / program.weight
         tenant.tag = max(0.0, tenant.tag + cost / tenant.weight)
@@ -147,6 +158,7 @@ class StartTimeFair:
 class NoFairness:
     """Everybody is eligible; all tenants wait in one line (the core gives them one)."""
 
+    quantum: float = float("inf")
     _tenants: dict[str, Tenant] = field(default_factory=dict)
 
     def ranked(self) -> Iterator[Tenant]:
@@ -157,6 +169,9 @@ class NoFairness:
 
     def overdrawn(self, program: Program) -> bool:
         return False
+
+    def arrives(self, tenant: Tenant) -> None:
+        return
 
     def joins(self, call: Call) -> None:
         self._tenants[call.program.tenant.name] = call.program.tenant

@@ -68,10 +68,20 @@ def recompute_s(tokens: float, engine: Engine) -> float:
 
 
 @dataclass(slots=True)
-class Priced(Unlearned):
-    """Keep while it pays. Holding a share of the memory costs that share of the engine's time, once calls wait for memory."""
+class Kept(Unlearned):
+    """The part that keep-alives have in common."""
 
     estimates: Estimates
+
+    def next_need(self, agent: Agent) -> int:
+        tokens = self.estimates.tokens
+        return int(agent.context + tokens.new.value + tokens.output.value)
+
+
+@dataclass(slots=True)
+class Priced(Kept):
+    """Keep while it pays. Holding a share of the memory costs that share of the engine's time, once calls wait for memory."""
+
     price: float = 1.0
     """Seconds of service that a second of the whole memory is worth while calls wait (the shadow price of 8.3, at most 1)."""
     bubble_s: float = 1.0
@@ -86,17 +96,12 @@ class Priced(Unlearned):
         share = tokens / engine.capacity if engine.capacity else 0.0
         return self.estimates.gaps.best_stay(agent.kind, saving, self.price * share, self.longest_s)
 
-    def next_need(self, agent: Agent) -> int:
-        tokens = self.estimates.tokens
-        return int(agent.context + tokens.new.value + tokens.output.value)
-
     def still_away(self, agent: Agent, now: float) -> None:
         if agent.idle_at is None:
             return
         away = now - agent.idle_at
         self.estimates.gaps.still_away(agent.kind, away, agent.counted_s)
         agent.counted_s = max(agent.counted_s, away)
-
 
     def returned(self, agent: Agent, seconds: float) -> None:
         self.estimates.gaps.observe(agent.kind, seconds, agent.counted_s)
@@ -109,15 +114,10 @@ class Priced(Unlearned):
 
 
 @dataclass(slots=True)
-class FixedStay(Unlearned):
+class FixedStay(Kept):
     """Keep for a fixed time, whatever is known (Continuum's public code: 2 s)."""
 
-    estimates: Estimates
     seconds: float
 
     def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
         return Stay(self.seconds, 1.0, self.seconds)
-
-    def next_need(self, agent: Agent) -> int:
-        tokens = self.estimates.tokens
-        return int(agent.context + tokens.new.value + tokens.output.value)

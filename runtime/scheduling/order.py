@@ -1,6 +1,6 @@
-"""Which eligible call goes first. An order is a key, smaller first, computed when a call begins to wait and again when it surfaces.
+"""Which eligible call goes first. An order is a key, smaller first.
 
-A key may only grow while a call waits (its prefix is forgotten, say); the core puts a call back whose key has grown. Keys that
+It is computed when a call begins to wait and again when it surfaces. A key may only grow while a call waits (its prefix is forgotten, say); the core puts a call back whose key has grown. Keys that
 would shrink with time are avoided: slack, for instance, is ordered by the time at which it runs out, which does not move.
 """
 
@@ -54,7 +54,7 @@ class RemainingWork:
     """Least expected remaining work of the program first, over its weight; then critical path and join siblings.
 
     The work of a program is what is left of it given its age (learned completion curve; the declared graph where there is one),
-    in seconds of the engine: computing its tokens, rebuilding its prefix if that was forgotten - a resident program is shorter -
+    in seconds of the engine: computing its tokens, rebuilding its prefix if that was forgotten (a resident program is shorter)
     and the share of the memory it holds for the time it will be there, which is what is scarce when agents' contexts are long.
     With a falling hazard this is attained service, with a growing one program first come, first served; before there is
     evidence age says nothing and ties go to the program that came first.

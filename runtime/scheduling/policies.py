@@ -28,7 +28,7 @@ from .order import CallOrder, Order, ProgramOrder, RemainingWork
 from .placement import LeastFinish, Placement
 
 _NO_LIMIT = AgeLimits(longest_s=math.inf, lead_s=0.0, first_s=math.inf, first_aged_s=math.inf)
-_EVERYTHING = Shares(regular=1.0, grown=1.0, hard=1.0, guests=0.0)
+_EVERYTHING = Shares(regular=1.0, grown=1.0, hard=1.0, guests=0.0, busy=0.0)
 _VTC = Rates(missing=1.0, cached=1.0, generated=2.0)
 
 
@@ -43,6 +43,7 @@ def fairlead(
     grown: float = 0.98,
     hard: float = 0.98,
     guests: float = 0.1,
+    busy: float = 0.25,
     stay_s: float = 60.0,
     price: float = 0.3,
     bubble_s: float = 1.0,
@@ -58,7 +59,7 @@ def fairlead(
     keepalive = Priced(estimates, price=price, bubble_s=bubble_s, longest_s=longest_s)
     return ProgramScheduler(
         Parts(
-            admission=WorkingSet(keepalive, Shares(regular, grown, hard, guests), stay_s=stay_s),
+            admission=WorkingSet(keepalive, Shares(regular, grown, hard, guests, busy), stay_s=stay_s),
             fairness=StartTimeFair(quantum=quantum, program_quantum=program_quantum),
             order=RemainingWork(estimates, rates, memory=memory),
             placement=LeastFinish(),
@@ -152,7 +153,7 @@ def kvflow() -> ProgramScheduler:
 
 def oracle(*, facts: Facts, price: float = 0.3) -> ProgramScheduler:
     """Clairvoyant: knows remaining work and gaps. Mark every figure of it as such."""
-    keepalive = TrueGap(facts, Estimates(), price=price)
+    keepalive = TrueGap(Estimates(), facts, price=price)
     admission = WorkingSet(keepalive, Shares())
     return _baseline(admission, TrueRemaining(facts), LeastFinish(), keepalive)
 
@@ -178,9 +179,7 @@ def _parts(
     )
 
 
-def _baseline(
-    admission: Admission, order: Order, placement: Placement, keepalive: KeepAlive | None = None
-) -> ProgramScheduler:
+def _baseline(admission: Admission, order: Order, placement: Placement, keepalive: KeepAlive | None = None) -> ProgramScheduler:
     return ProgramScheduler(_parts(admission, order, placement, keepalive=keepalive))
 
 

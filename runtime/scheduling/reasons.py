@@ -1,4 +1,4 @@
-"""Why a call waits, for a person and for a test. Reads the scheduler, changes nothing; looks at the line, so not for hot paths."""
+"""Why a call waits, for a person and for a test. Reads the scheduler and changes nothing; walks the line: not for hot paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def explain(scheduler: ProgramScheduler, call_id: int, now: float) -> Why:
         return Why("unknown call", f"there is no call {call_id}")
     if not call.waiting:
         assert call.engine is not None
-        return Why("in flight", f"in flight on engine {call.engine.name!r} since {now - call.sent_at:.1f} s", facts=_facts(scheduler, call, now))
+        return Why(
+            "in flight",
+            f"in flight on engine {call.engine.name!r} since {now - call.sent_at:.1f} s",
+            facts=_facts(scheduler, call, now),
+        )
     return _waiting(scheduler, call, now)
 
 
@@ -35,13 +39,17 @@ def _waiting(scheduler: ProgramScheduler, call: Call, now: float) -> Why:
         text = f"tenant {tenant.name!r} has had more than its share; tenants with a smaller tag go first"
         return Why("fairness", text, ahead, facts)
     if call.reserved_on is not None:
-        return Why("memory", f"room is being made for it on engine {call.reserved_on.name!r}: it reached the age limit", ahead, facts)
+        return Why(
+            "memory", f"room is being made for it on engine {call.reserved_on.name!r}: it reached the age limit", ahead, facts
+        )
     for engine in scheduler.engines.values():
         reserved = engine.reserved_for
         if reserved is not None and not ahead:
-            return Why("memory", f"engine {engine.name!r} makes room for call {reserved.call_id}, which waits longer", ahead, facts)
+            return Why(
+                "memory", f"engine {engine.name!r} makes room for call {reserved.call_id}, which waits longer", ahead, facts
+            )
     if not any(scheduler.parts.admission.fits(engine, call, Lane.REGULAR, now) for engine in scheduler.engines.values()):
-        text = f"its {call.need} tokens do not fit beside the programs that have a place; {ahead} calls of this tenant go before it"
+        text = f"its {call.need} tokens do not fit beside the programs that have a place; {ahead} calls go before it"
         return Why("memory", text, ahead, facts)
     return Why("order", f"{ahead} calls of this tenant go before it", ahead, facts)
 

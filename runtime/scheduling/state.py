@@ -29,7 +29,7 @@ class Tenant:
     """Waiting calls by time of arrival; the same."""
     firsts: deque[Call] = field(default_factory=deque)
     """First calls of programs by time of arrival; the same."""
-    stuck_below: int = 0
+    stuck_below: float = 0.0
     """No call at the head of the heap fits into less room than this; 0 if that is not known."""
 
 

@@ -29,9 +29,9 @@ def shared_s(profile: Profile, new_tokens: int, prompt_tokens: int, output_token
 
     A token costs no less than the cheapest mean over all batch sizes; attention is the call's own.
     """
-    per_token = min(
-        (seconds + profile.fixed_s) / tokens for tokens, seconds in profile.gemm if tokens <= profile.max_num_batched_tokens
-    )
+    most = profile.max_num_batched_tokens
+    sizes = [tokens for tokens, _ in profile.gemm if tokens < most] + [most]
+    per_token = min((profile.gemm_s(tokens) + profile.fixed_s) / tokens for tokens in sizes)
     steps = output_tokens - 1
     context = steps * (prompt_tokens + 1 + (steps - 1) / 2)
     attention = profile.prefill_attention_s(new_tokens, prompt_tokens - new_tokens)

@@ -471,7 +471,7 @@ class _Loop:
             self._programs,
             [run for run in self._calls if run.engine or run.dispatched_at is None],
             [_totals(engine) for engine in self._engines.values()],
-            self._now,
+            max((program.ended_at or self._now for program in self._programs), default=self._now),
             frozenset(channels),
             self._touches,
             self._releases,

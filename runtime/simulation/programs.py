@@ -139,7 +139,7 @@ class Plan:
     siblings: tuple[int, ...]
     """By call: other calls that the same join waits for."""
     new_tokens: tuple[int, ...]
-    """By call: prompt tokens that no earlier call of the same agent, and none that it needs, had; at least 1."""
+    """By call: prompt tokens that no earlier call of the program left behind; at least 1."""
     labels: int
 
 
@@ -160,28 +160,37 @@ def plan(program: Program) -> Plan:
 
 
 def _new_tokens(calls: tuple[Call, ...]) -> list[int]:
-    last: dict[str, Call] = {}
+    # By label of the first block: earlier calls, without those whose blocks a later one has all of.
+    earlier: dict[int, list[Call]] = {}
     new = []
     for call in calls:
-        earlier = [calls[need] for need in call.needs]
-        if (before := last.get(call.agent)) is not None:
-            earlier.append(before)
-        known = max((shared_blocks(call, other) for other in earlier), default=0) * BLOCK_TOKENS
+        others = earlier.setdefault(call.prefix[0].label, [])
+        known = max((shared_blocks(call, other) for other in others), default=0) * BLOCK_TOKENS
         new.append(max(1, call.prompt_tokens - known))
-        last[call.agent] = call
+        while others and _common(call, _left_behind(call), others[-1], _left_behind(others[-1])) == _left_behind(others[-1]):
+            others.pop()
+        others.append(call)
     return new
 
 
 def shared_blocks(call: Call, earlier: Call) -> int:
     """Blocks at the start of a call's prompt that an earlier call of the same program left in a cache."""
+    return _common(call, (call.prompt_tokens - 1) // BLOCK_TOKENS, earlier, _left_behind(earlier))
+
+
+def _left_behind(call: Call) -> int:
+    # The last token of an answer is never read back, so a block that ends with it is not complete.
+    return min(call.chain_blocks, (call.prompt_tokens + call.output_tokens - 1) // BLOCK_TOKENS)
+
+
+def _common(call: Call, length: int, other: Call, other_length: int) -> int:
+    """Blocks that the first `length` of one call's chain and the first `other_length` of the other's begin with alike."""
     depth = 0
-    left_behind = min(earlier.chain_blocks, (earlier.prompt_tokens + earlier.output_tokens - 1) // BLOCK_TOKENS)
-    ends = ((call.prompt_tokens - 1) // BLOCK_TOKENS, left_behind)
-    for mine, theirs in zip(call.prefix, earlier.prefix, strict=False):
+    for mine, theirs in zip(call.prefix, other.prefix, strict=False):
         if mine.label != theirs.label:
             break
-        my_end = ends[0] if mine is call.prefix[-1] else mine.end
-        their_end = ends[1] if theirs is earlier.prefix[-1] else theirs.end
+        my_end = length if mine is call.prefix[-1] else min(mine.end, length)
+        their_end = other_length if theirs is other.prefix[-1] else min(theirs.end, other_length)
         depth = min(my_end, their_end)
         if my_end != their_end:
             break

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from ...encoding import Json
+from ..scheduling.fairness import Rates
 from .bounds import Bounds
 from .record import CallRun, Run
 
@@ -33,18 +34,6 @@ def spread(values: Iterable[float]) -> Spread:
         return Spread(0.0, 0.0, 0.0, 0.0, 0.0)
     at = [ordered[max(0, math.ceil(share * len(ordered)) - 1)] for share in (0.5, 0.95, 0.99)]
     return Spread(math.fsum(ordered) / len(ordered), at[0], at[1], at[2], ordered[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceCost:
-    """What service costs in prefill-token equivalents: a missing prompt token 1, a cached one and a generated one as given."""
-
-    cached: float = 0.02
-    output: float = 2.0
-
-    def of(self, call: CallRun) -> float:
-        missing = call.prompt_tokens - call.cached_tokens
-        return missing + self.cached * call.cached_tokens + self.output * call.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +86,9 @@ class Results:
         return asdict(self)
 
 
-def summarise(run: Run, *, bounds: Bounds | None = None, cost: ServiceCost | None = None) -> Results:
-    """The figures of a run; the distance to `bounds` if they are given."""
-    cost = cost or ServiceCost()
+def summarise(run: Run, *, bounds: Bounds | None = None, rates: Rates | None = None) -> Results:
+    """The figures of a run; the distance to `bounds` if they are given. `rates` is what service costs."""
+    rates = rates or Rates()
     ended = [call for call in run.calls if call.ended_at is not None]
     programs = [program for program in run.programs if program.ended_at is not None]
     completion = spread(program.ended_at - program.arrived_at for program in programs if program.ended_at is not None)
@@ -112,7 +101,7 @@ def summarise(run: Run, *, bounds: Bounds | None = None, cost: ServiceCost | Non
     prompt = sum(call.prompt_tokens for call in ended)
     cached = sum(call.cached_tokens for call in ended)
     slo, by_tenant = _deadlines(run)
-    lag, contended, jain = fairness(run, cost)
+    lag, contended, jain = fairness(run, rates)
     return Results(
         programs=len(programs),
         unfinished=len(run.programs) - len(programs),
@@ -130,7 +119,7 @@ def summarise(run: Run, *, bounds: Bounds | None = None, cost: ServiceCost | Non
         reloaded_tokens=sum(engine.reloaded_tokens for engine in run.engines),
         preemptions=sum(engine.preemptions for engine in run.engines),
         touches=run.touches,
-        service=_service(ended, cost),
+        service=_service(ended, rates),
         service_lag=lag,
         service_bound=run.meters.get("service_bound"),
         contended=contended,
@@ -156,10 +145,14 @@ def _nanoseconds(values: Sequence[int], share: float) -> float | None:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] / 1_000
 
 
-def _service(ended: Iterable[CallRun], cost: ServiceCost) -> dict[str, float]:
+def _cost(call: CallRun, rates: Rates) -> float:
+    return rates.cost(call.prompt_tokens, call.cached_tokens, call.output_tokens)
+
+
+def _service(ended: Iterable[CallRun], rates: Rates) -> dict[str, float]:
     service: defaultdict[str, float] = defaultdict(float)
     for call in ended:
-        service[call.program.program.tenant] += cost.of(call)
+        service[call.program.program.tenant] += _cost(call, rates)
     return dict(service)
 
 
@@ -174,7 +167,7 @@ def _deadlines(run: Run) -> tuple[float | None, dict[str, float]]:
     return share, {tenant: sum(oks) / len(oks) for tenant, oks in sorted(met.items())}
 
 
-def fairness(run: Run, cost: ServiceCost) -> tuple[float, dict[str, float], float]:
+def fairness(run: Run, rates: Rates) -> tuple[float, dict[str, float], float]:
     """The largest lag between two tenants while both had calls waiting; shares of service, and Jain's index, while all had.
 
     Service counts when the engine begins with a call. A tenant waits while at least one of its calls is made and not begun.
@@ -194,7 +187,7 @@ def fairness(run: Run, cost: ServiceCost) -> tuple[float, dict[str, float], floa
         if kind == _MADE:
             waiting[tenant] += 1
         else:
-            amount = cost.of(call) / weights[tenant]
+            amount = _cost(call, rates) / weights[tenant]
             service[tenant] += amount
             together[tenant] += amount if all(waiting.values()) else 0.0
             waiting[tenant] -= kind == _BEGUN

@@ -32,6 +32,7 @@ class OpenEngine:
 
     name = "open"
     models: Sequence[str] = ("open-model",)
+    kv_tokens: int | None = None
 
     def __init__(self) -> None:
         self.requests: list[EngineRequest] = []

@@ -80,6 +80,8 @@ class EmbeddedEngine:
         self.name = name
         self.models = (model,)
         chosen = profile_named(profile) if isinstance(profile, str) else profile
+        # At infinite speed nothing waits for memory: the cache is modelled, but there is nothing to schedule.
+        self.kv_tokens = None if speed == math.inf else kv_tokens or chosen.kv_tokens
         self.core = EngineModel(chosen, kv_tokens=kv_tokens, speed=speed, priority=priority, prefix_caching=prefix_caching)
         self.requests = RequestLog(requests if isinstance(requests, Path) else None) if requests else None
         self._driver = Driver(self.core)

@@ -15,8 +15,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ..admission import WorkingSet
-from ..estimates import Estimates, Stay
-from ..keepalive import FixedStay, recompute_s
+from ..estimates import Stay
+from ..keepalive import Kept, recompute_s
 from ..order import Still
 from ..state import Agent, Call, Engine, Key, Program
 
@@ -53,11 +53,9 @@ class _Correlation:
 
 
 @dataclass(slots=True)
-class TimeToLive(FixedStay):
-    """The keep-alive part; `seconds` is not used."""
+class TimeToLive(Kept):
+    """The keep-alive part."""
 
-    estimates: Estimates
-    seconds: float = 0.0
     correlation: _Correlation = field(default_factory=_Correlation)
     _durations: dict[str, list[float]] = field(default_factory=dict)
     _all: list[float] = field(default_factory=list)

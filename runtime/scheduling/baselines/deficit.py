@@ -37,6 +37,9 @@ class Deficit:
     def overdrawn(self, program: Program) -> bool:
         return False
 
+    def arrives(self, tenant: Tenant) -> None:
+        return
+
     def joins(self, call: Call) -> None:
         tenant = call.program.tenant
         self._tenants[tenant.name] = tenant

@@ -1,6 +1,6 @@
 """KVFlow (arXiv 2507.07400): prefixes are forgotten by steps to execution, farthest first.
 
-The original knows the graph of the workflow; here the order of agents is learned from the first program of it, which for a fixed
+The original knows the graph; here the order of agents is learned from the first program of the workflow, which for a fixed
 graph is the same. Values go to engines that choose victims by value; requests are first come, first served. The background
 prefetch is left out: it needs a second stream inside the engine.
 """
@@ -10,23 +10,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..estimates import Estimates
-from ..keepalive import FixedStay
+from ..estimates import Stay
+from ..keepalive import Kept
 from ..port import Keep
-from ..state import Agent, Engine
+from ..state import Agent, Engine, Program
 from ..successors import Successors
 
 _NEVER = 1_000.0
 
 
 @dataclass(slots=True)
-class StepsToExecution(FixedStay):
+class StepsToExecution(Kept):
     """The keep-alive part."""
 
-    estimates: Estimates
-    seconds: float = 0.0
     successors: Successors = field(default_factory=Successors)
     _last: dict[str, str] = field(default_factory=dict)
+
+    def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
+        return Stay(0.0, 0.0, 0.0)
 
     def values(self, agent: Agent, engine: Engine, now: float) -> Sequence[Keep]:
         program = agent.program
@@ -41,5 +42,5 @@ class StepsToExecution(FixedStay):
             if other.home is engine
         ]
 
-    def finished(self, program: object) -> None:
-        self._last.pop(getattr(program, "program_id", ""), None)
+    def finished(self, program: Program) -> None:
+        self._last.pop(program.program_id, None)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..estimates import Estimates, Stay
-from ..keepalive import FixedStay, recompute_s
+from ..estimates import Stay
+from ..keepalive import Kept, recompute_s
 from ..order import Still
 from ..port import Keep
 from ..state import Agent, Call, Engine, Key
@@ -45,12 +45,10 @@ class TrueRemaining(Still):
 
 
 @dataclass(slots=True)
-class TrueGap(FixedStay):
+class TrueGap(Kept):
     """The keep-alive part: the whole gap, or not at all."""
 
     facts: Facts
-    estimates: Estimates
-    seconds: float = 0.0
     price: float = 0.3
 
     def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:

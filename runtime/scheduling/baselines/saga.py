@@ -3,8 +3,8 @@
 - Eviction score, largest goes first: 0.3 min(1, idle/tau_max) + 0.5 (1 - P_reuse) + 0.2 min(1, size/size_max), with P_reuse =
   (1 - p_end) cached / (cached + observation). The engine model keeps one value per prefix, so the idle term is written as a
   bonus for the time of release (the cap at tau_max is left out).
-- TTL: min(p95 of the tool (1 - 0.5 m), 300 s), m = clamp((used - 0.7) / 0.2); p95 of a log-normal kept by exponential averages in
-  log space (alpha 0.1), starting from the published figures. The prefix is pinned for that time.
+- TTL: min(p95 of the tool (1 - 0.5 m), 300 s), m = clamp((used - 0.7) / 0.2); p95 of a log-normal kept by exponential averages
+  in log space (alpha 0.1), starting from the published figures. The prefix is pinned for that time.
 - Placement: the home engine if its load is below 0.8, else the least loaded; a waiting session is stolen when an engine is idle
   or loads differ by more than a factor of 2.
 - AFS: tenants by urgency, weight x pending work / (earliest deadline - now), deadline = arrival + 1.5 x expected completion;
@@ -18,8 +18,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..estimates import Estimates, Mean, Stay
-from ..keepalive import FixedStay
+from ..estimates import Mean, Stay
+from ..keepalive import Kept
 from ..order import Still
 from ..placement import load
 from ..port import Keep
@@ -50,11 +50,9 @@ class _LogNormal:
 
 
 @dataclass(slots=True)
-class ToolTTL(FixedStay):
+class ToolTTL(Kept):
     """The keep-alive part."""
 
-    estimates: Estimates
-    seconds: float = 0.0
     observation: Mean = field(default_factory=lambda: Mean(500.0))
     _tools: dict[str, _LogNormal] = field(default_factory=dict)
 
@@ -116,6 +114,7 @@ class FairShare:
 
     completion: Mean = field(default_factory=lambda: Mean(200.0))
     work: Mean = field(default_factory=lambda: Mean(60.0))
+    quantum: float = math.inf
     _urgency: dict[str, _Urgency] = field(default_factory=dict)
     _tenants: dict[str, Tenant] = field(default_factory=dict)
     _known: dict[str, float] = field(default_factory=dict)
@@ -135,6 +134,9 @@ class FairShare:
     def deadline(self, program: Program) -> float:
         """Declared, or 1.5 times the expected completion after the arrival."""
         return program.deadline if program.deadline is not None else program.arrived + SLO_FACTOR * self.completion.value
+
+    def arrives(self, tenant: Tenant) -> None:
+        return
 
     def joins(self, call: Call) -> None:
         program = call.program

@@ -3,9 +3,9 @@
 Every 5 s and engine: if the contexts of the programs that compute (R) and of those that wait for a tool (A) exceed the
 capacity, programs are paused: acting ones first, then reasoning ones, which stop at their next request; smallest context first
 in both (score 1/c + I(acting)). Paused programs of all engines wait in one line and are resumed smallest first (1/c +
-I(reasoning)), on the engine that they fill best, while sum_R c + sum_A c * 2^-t stays within the capacity: the decay counts when
-resuming only, as in the release. 100 tokens of buffer for each program; forced resume after 1,800 s; a program keeps its place
-for as long as it likes. Tokens shared across programs are not subtracted: an unmodified engine does not tell them.
+I(reasoning)), on the least loaded engine, while sum_R c + sum_A c stays within the capacity; with `decay` an acting program
+counts as c * 2^-t there (off in the release, and worse on traces with pauses of many seconds). 100 tokens of buffer for each
+program; forced resume after 1,800 s; a program keeps its place for as long as it likes. Tokens shared across programs are not subtracted: an unmodified engine does not tell them.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ class PauseResume:
 
     def drop(self, agent: Agent) -> None:
         self._leave(agent)
+
+    def starved(self, engine: Engine, call: Call) -> bool:
+        return engine.in_flight == 0
 
     def make_room(self, engine: Engine, call: Call) -> None:
         return

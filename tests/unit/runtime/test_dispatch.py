@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from fairlead.runtime.dispatch import Dispatcher
+from fairlead.runtime.dispatch import Ask, Dispatcher
 from fairlead.runtime.scheduling.fcfs import ProgramFCFS
 from tests.support.engines import OpenEngine
 from tests.support.virtual_time import virtual_time
@@ -23,7 +23,7 @@ class Calls:
         self.begun: dict[str, float] = {}
 
     async def call(self, name: str, seconds: float) -> None:
-        async with self.dispatcher.slot(name, "default", agent="", step="") as engine:
+        async with self.dispatcher.slot(Ask(name, "default", "", "", 100)) as (_, engine):
             assert engine.name == "open"
             self.begun[name] = anyio.current_time()
             await anyio.sleep(seconds)
@@ -59,7 +59,7 @@ async def test_a_call_that_fails_or_is_cancelled_gives_its_place_back() -> None:
     began = anyio.current_time()
 
     async def fails() -> None:
-        async with calls.dispatcher.slot("x", "default", agent="", step=""):
+        async with calls.dispatcher.slot(Ask("x", "default", "", "", 100)):
             await anyio.sleep(1)
             raise LookupError
 
