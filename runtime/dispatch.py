@@ -45,10 +45,11 @@ class Ask:
 class Place:
     """A call's place: where the decision arrives, and what became of the call."""
 
-    __slots__ = ("_dispatcher", "call_id", "decided", "engine", "first_token", "tool", "usage")
+    __slots__ = ("_dispatcher", "ask", "call_id", "decided", "engine", "first_token", "tool", "usage")
 
-    def __init__(self, dispatcher: Dispatcher, call_id: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, ask: Ask, call_id: int) -> None:
         self._dispatcher = dispatcher
+        self.ask = ask
         self.call_id = call_id
         self.decided = anyio.Event()
         self.engine: Engine | None = None
@@ -81,7 +82,7 @@ class Dispatcher:
     @asynccontextmanager
     async def slot(self, ask: Ask) -> AsyncIterator[tuple[Place, Engine]]:
         """Wait until the scheduler gives the call an engine; the engine's place is free again on leaving."""
-        place = Place(self, next(self._ids))
+        place = Place(self, ask, next(self._ids))
         self._places[place.call_id] = place
         try:
             self.tell(
@@ -112,9 +113,15 @@ class Dispatcher:
         """Tell the scheduler that a root program makes no more calls."""
         self.tell(ProgramEnded(program_id))
 
-    def explain(self, call_id: int) -> Why:
-        """Why a call waits."""
-        return self._scheduler.explain(call_id, anyio.current_time())
+    def why(self, program_id: str) -> dict[str, Why]:
+        """Why the waiting calls of a root program wait, by the agent that asked. O(calls of all programs)."""
+        now = anyio.current_time()
+        waiting = (place for place in self._places.values() if place.engine is None)
+        return {
+            place.ask.agent: self._scheduler.explain(place.call_id, now)
+            for place in waiting
+            if place.ask.program_id == program_id
+        }
 
     def tell(self, event: Event) -> None:
         """Give the scheduler an event and carry out what it decides."""

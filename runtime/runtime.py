@@ -28,7 +28,7 @@ from .recorded import new_record
 from .reports import Receipt
 from .retries import CallLimits
 from .scheduling.policies import policy
-from .scheduling.port import Scheduler
+from .scheduling.port import Scheduler, Why
 from .services import Services
 from .states import ENDED, ProgramState
 from .store.journal import Journal
@@ -315,6 +315,11 @@ class Runtime:
         )  # fmt: skip
         told = encode({"reason": reason, "stopped": receipt.as_json()}).decode()
         self.journal.append(ended, EventRecord(ended.id, history.last_seq + 1, now, "program.cancelled", None, told))
+
+    def why(self, program_id: str) -> dict[str, Why]:
+        """Why the waiting model calls of a program of this runtime wait, by who asks (`program/step`): the rule that holds
+        them, their position, what they wait for. Empty if none waits."""
+        return self._services.dispatcher.why(program_id)
 
     def watch(self, watcher: Callable[[EventRecord], None]) -> Callable[[], None]:
         """Call `watcher` with every durable event of this runtime's programs; the returned function stops that."""

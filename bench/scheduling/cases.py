@@ -117,7 +117,7 @@ def w1(report: Report) -> None:
     report.add("w1_geomean_speedup", both, "x", higher=True, target=1.64)
     losses = _throughput_loss(swe) + _throughput_loss(web)
     report.add("w1_throughput_loss", losses, "share", target=0.05, peers={"saga": _throughput_loss(swe, "saga")})
-    costs = {arm: [o.cache_ratio for o in outcomes if o.cache_ratio is not None] for arm, outcomes in swe.outcomes.items()}
+    costs = {arm: swe.figure(arm, lambda r: r.cache_over_least or math.inf) for arm in swe.outcomes}
     ours = costs.pop("fairlead@session")
     report.add("w1_cache_cost_over_lp", ours, "x", target=1.2, peers=dict(costs))
 

@@ -362,3 +362,77 @@ def examine_installation(
     from .settings import EngineSettings
 
     return examine(database(db), EngineSettings(engine, model, api_key_env), json_wanted=as_json)
+
+
+@command(app, "simulate")
+def simulate_policies(
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            "--trace",
+            metavar="FILE|NAME",
+            help="Recorded programs: a file, a name in the folders of FAIRLEAD_TRACES, or swe-bench, webarena, mini-swe-agent, "
+            "bfcl-web-search, known-graphs.",
+        ),
+    ] = None,
+    journal: Annotated[
+        bool, typer.Option("--journal", help="Your own past programs instead, from the database of --db.")
+    ] = False,
+    workflow: Annotated[str | None, typer.Option("--workflow", help="With --journal: only programs of this workflow.")] = None,
+    policies: Annotated[
+        str,
+        typer.Option("--policy", metavar="NAME[,NAME...]", help="Schedulers to compare; NAME@N runs one on N engines."),
+    ] = "vllm,fairlead",
+    engines: Annotated[int, typer.Option("--engines", metavar="N", help="How many engines.")] = 1,
+    hardware: Annotated[
+        str, typer.Option("--hardware", metavar="PROFILE", help="Of each: 8b-a100, 70b-tp4-a100, 8b-h100, demo.")
+    ] = "8b-a100",
+    level: Annotated[
+        str, typer.Option("--level", help="What they can do: plain (prefix cache), priority, session (keep a prefix), values.")
+    ] = "plain",
+    kv_tokens: Annotated[
+        int | None, typer.Option("--kv-tokens", metavar="N", min=16, help="KV cache of each, instead of the profile's.")
+    ] = None,
+    load: Annotated[
+        str | None, typer.Option("--load", metavar="X[,X...]", help="Programs per second; several give a curve.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", metavar="N", min=1, help="Programs at once: one ends, the next begins.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option("--hours", metavar="H", help="With --concurrency: go on with new programs for so long.")
+    ] = None,
+    programs: Annotated[int | None, typer.Option("--programs", metavar="N", min=1, help="How many programs.")] = None,
+    tenants: Annotated[
+        str | None, typer.Option("--tenants", metavar="SPEC", help="3 for three equal ones, or heavy=3,light=1 (weights).")
+    ] = None,
+    scale: Annotated[float, typer.Option("--scale", metavar="X", help="Factor on the context sizes of a trace.")] = 1.0,
+    context_max: Annotated[
+        int | None, typer.Option("--context-max", metavar="N", min=1, help="Leave programs with longer contexts out.")
+    ] = None,
+    gap_cap: Annotated[
+        float | None, typer.Option("--gap-cap", metavar="S", help="Longest pause between calls, in seconds.")
+    ] = None,
+    tasks: Annotated[bool, typer.Option("--tasks", help="Cut conversations into tasks at the messages of people.")] = False,
+    seeds: Annotated[int, typer.Option("--seeds", metavar="N", help="Repetitions, each with other programs.")] = 1,
+    processes: Annotated[int, typer.Option("--processes", metavar="N", min=1, help="Seeds that run at once.")] = 1,
+    exact: Annotated[bool, typer.Option("--exact", help="Bounds by linear programs too (needs scipy; slower).")] = False,
+    plot: Annotated[
+        str | None,
+        typer.Option("--plot", metavar="FILE.svg", help="Draw completion against load, or service over time for one load."),
+    ] = None,
+    db: Db = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Compare schedulers on recorded programs: what would another policy, or more engines, have done?"""
+    from .inputs import existing_database
+    from .simulate import Wish, simulate
+
+    url = existing_database(db) if journal else None
+    return simulate(
+        Wish(
+            trace, url, workflow, policies, engines, hardware, level, kv_tokens, load, concurrency, hours, programs, tenants,
+            scale, context_max, gap_cap, tasks, seeds, processes, exact, plot, as_json,
+        )
+    )  # fmt: skip

@@ -26,6 +26,8 @@ class AgeLimits:
     """After this time a first call may go on the reserved share."""
     first_aged_s: float = 300.0
     """Room is also made for a first call that has waited this long."""
+    first_effort: float = 0.4
+    """Share of an engine's time that making room for first calls may cost it."""
     effort: float = 0.15
     """Share of an engine's time, at most, that making room for aged calls may cost it in rebuilt prefixes. Beyond that the
     capacity does not allow the limit, and keeping to it would cost more than it gives."""
@@ -55,21 +57,30 @@ class Ages:
             heapq.heappush(self._timers, (call.ready_at + after_s, next(self._numbers), call))
 
     def aged(self, tenant: Tenant, now: float) -> Call | None:
-        """The tenant's call that has waited longest, if it is aged, or its first call that has waited longest."""
-        first = _head(tenant.firsts)
-        if first is not None and now - first.ready_at >= self.limits.first_aged_s:
+        """The call of the tenant that is latest by its limit: of those that waited longest, if one of them is aged."""
+        head, first = _head(tenant.by_age), _head(tenant.firsts)
+        if head is None or now - head.ready_at < min(self.limits.aged_s, self.limits.first_aged_s):
+            return None
+        if (
+            first is not None
+            and now - first.ready_at >= self.limits.first_aged_s
+            and self.late(first, now) > self.late(head, now)
+        ):
             return first
-        head = _head(tenant.by_age)
-        return head if head is not None and now - head.ready_at >= self.limits.aged_s else None
+        return head if now - head.ready_at >= self.limits.aged_s else None
+
+    def late(self, call: Call, now: float) -> float:
+        """How far a call is from where room begins to be made for it (0) to its limit (1)."""
+        limits, waited = self.limits, now - call.ready_at
+        late = (waited - limits.aged_s) / max(limits.longest_s - limits.aged_s, 1e-9) if limits.aged_s < math.inf else 0.0
+        return max(late, waited / limits.first_aged_s - 0.5) if call.first else late
 
     def effort(self, call: Call, now: float) -> float:
         """Share of an engine's time that may be spent on making room for this call: grows towards the limit."""
         limits = self.limits
-        waited = now - call.ready_at
-        late = (waited - limits.aged_s) / max(limits.longest_s - limits.aged_s, 1e-9)
-        if call.first:
-            late = max(late, waited / limits.first_aged_s - 0.5)
-        return limits.effort * min(1.0, max(0.05, late))
+        if call.first and now - call.ready_at < limits.aged_s:
+            return limits.first_effort
+        return limits.effort * min(1.0, max(0.05, self.late(call, now)))
 
     def patient(self, tenant: Tenant, now: float) -> Call | None:
         """The tenant's first call that has waited longest, if it may go on the reserved share."""

@@ -401,15 +401,13 @@ class ProgramScheduler:
         """Stop admission for an aged call on the engine where room will be made soonest."""
         effort = self.parts.ages.effort(call, now)
         free = [
-            engine
-            for engine in self.engines.values()
-            if engine.reserved_for is None and engine.made_room_s <= effort * (now - engine.made_room_at)
+            engine for engine in self.engines.values() if engine.reserved_for is None and _rested(engine, call, effort, now)
         ]
         if not free:
             return
         engine = min(free, key=lambda each: each.active / (each.capacity or 1.0))
         engine.reserved_for, call.reserved_on = call, engine
-        engine.made_room_at, engine.made_room_s = now, recompute_s(call.prompt, engine)
+        engine.made_room[call.first] = (now, recompute_s(call.prompt, engine))
         self.parts.admission.make_room(engine, call)
 
     def _serve_first(self, tenant: Tenant, now: float) -> bool:
@@ -531,6 +529,12 @@ class ProgramScheduler:
         if tenant is None:
             tenant = self.tenants[name] = Tenant(name, self._default_weight)
         return tenant
+
+
+def _rested(engine: Engine, call: Call, effort: float, now: float) -> bool:
+    """Whether the last room made on the engine for such a call has cost it no more than this share of the time since."""
+    at, cost = engine.made_room.get(call.first, (-math.inf, 0.0))
+    return cost <= effort * (now - at)
 
 
 def _positive(value: float, what: str) -> float:

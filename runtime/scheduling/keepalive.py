@@ -86,7 +86,7 @@ class Priced(Kept):
     """Seconds of service that a second of the whole memory is worth while calls wait (the shadow price of 8.3, at most 1)."""
     bubble_s: float = 1.0
     """What a program that comes back to no place loses besides its prefix: the wait for a new one."""
-    longest_s: float = 120.0
+    longest_s: float = 60.0
 
     def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
         if agent.program.ended:

@@ -1,7 +1,7 @@
 """Which eligible call goes first. An order is a key, smaller first.
 
-It is computed when a call begins to wait and again when it surfaces. A key may only grow while a call waits (its prefix is forgotten, say); the core puts a call back whose key has grown. Keys that
-would shrink with time are avoided: slack, for instance, is ordered by the time at which it runs out, which does not move.
+It is computed when a call begins to wait and again when it surfaces, and a call whose key has grown meanwhile (its prefix was
+forgotten, say) is put back. A key that becomes smaller by the passing of time says when (`moves_at`).
 """
 
 from __future__ import annotations

@@ -147,9 +147,8 @@ class Engine:
     """Tokens booked by agents with a call in flight."""
     reserved_for: Call | None = None
     """An aged call for which room is being made."""
-    made_room_at: float = float("-inf")
-    """When room was last made for an aged call, and what it cost."""
-    made_room_s: float = 0.0
+    made_room: dict[bool, tuple[float, float]] = field(default_factory=dict)
+    """When room was last made for a first call (True) and another aged one (False), and what it cost."""
     residency: Residency = field(default_factory=Residency)
     capacity: float = 0.0
     """KV tokens, as known or learned."""

@@ -73,8 +73,6 @@ class Outcome:
     """One arm on one seed."""
 
     results: Results
-    cache_ratio: float | None
-    """Prefill seconds over the least with the same schedule."""
     service: tuple[tuple[float, Mapping[str, float]], ...] = ()
     """(time, service so far by tenant), if a curve was asked for."""
 
@@ -102,10 +100,7 @@ class Comparison:
     def as_json(self) -> dict[str, Json]:
         return {
             "seeds": list(self.seeds),
-            "arms": {
-                name: [{**outcome.results.as_json(), "cache_ratio": outcome.cache_ratio} for outcome in outcomes]
-                for name, outcomes in self.outcomes.items()
-            },
+            "arms": {name: [outcome.results.as_json() for outcome in outcomes] for name, outcomes in self.outcomes.items()},
         }
 
 
@@ -140,9 +135,10 @@ def run_arm(workload: Workload, arm: Arm, *, timed: bool = True) -> Run:
 
 
 def _outcome(setting: Setting, arm: Arm, run: Run) -> Outcome:
-    results = summarise(run, bounds=lower_bounds(run, arm.engines, exact=setting.exact))
-    ratio = cache_cost(run, arm.engines).ratio if setting.exact else None
-    return Outcome(results, ratio, service_curve(run, setting.curves) if setting.curves else ())
+    bounds = lower_bounds(run, arm.engines, exact=setting.exact)
+    cache = cache_cost(run, arm.engines).ratio if setting.exact else None
+    results = summarise(run, bounds=bounds, cache_over_least=cache)
+    return Outcome(results, service_curve(run, setting.curves) if setting.curves else ())
 
 
 def service_curve(run: Run, points: int) -> tuple[tuple[float, Mapping[str, float]], ...]:
@@ -180,6 +176,10 @@ class Column:
     form: str = ".1f"
 
 
+def _thousands(value: float | None) -> float | None:
+    return None if value is None else value / 1e3
+
+
 COLUMNS = (
     Column("mean s", lambda r: r.completion.mean),
     Column("p50", lambda r: r.completion.p50),
@@ -194,9 +194,11 @@ COLUMNS = (
     Column("re-prefilled M", lambda r: r.reprefilled_tokens / 1e6, ".2f"),
     Column("Jain", lambda r: r.jain, ".3f"),
     Column("lag k", lambda r: r.service_lag / 1e3, ".0f"),
-    Column("lag bound k", lambda r: None if r.service_bound is None else r.service_bound / 1e3, ".0f"),
+    Column("own lag k", lambda r: _thousands(r.meters.get("service_lag")), ".0f"),
+    Column("own bound k", lambda r: _thousands(r.service_bound), ".0f"),
     Column("SLO", lambda r: r.slo, ".3f"),
     Column("over bound", lambda r: r.over_bound, ".2f"),
+    Column("cache over least", lambda r: r.cache_over_least, ".3f"),
     Column("decision us", lambda r: r.decision_us_median, ".1f"),
     Column("p99 us", lambda r: r.decision_us_p99, ".0f"),
 )

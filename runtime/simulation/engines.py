@@ -94,5 +94,5 @@ def check_fits(program: Program, model: EngineModel, engine: str) -> None:
             where = program.origin or f"program {program.name!r}"
             raise ConfigurationError(
                 f"{where}: turns[{position}]: prompt_tokens: does not fit engine {engine!r}: {reason}",
-                hint="scale the contexts down, or choose engines with more KV memory",
+                hint="scale contexts down, leave long ones out, or choose engines with more KV memory",
             )

@@ -79,6 +79,8 @@ class Results:
     bounds: Bounds | None
     over_bound: float | None
     """Mean completion over the best lower bound."""
+    cache_over_least: float | None
+    """Prefill seconds over the least with the same schedule, if that was asked for."""
     channels: tuple[str, ...]
     meters: Mapping[str, float] = field(default_factory=dict)
 
@@ -86,7 +88,9 @@ class Results:
         return asdict(self)
 
 
-def summarise(run: Run, *, bounds: Bounds | None = None, rates: Rates | None = None) -> Results:
+def summarise(
+    run: Run, *, bounds: Bounds | None = None, cache_over_least: float | None = None, rates: Rates | None = None
+) -> Results:
     """The figures of a run; the distance to `bounds` if they are given. `rates` is what service costs."""
     rates = rates or Rates()
     ended = [call for call in run.calls if call.ended_at is not None]
@@ -130,6 +134,7 @@ def summarise(run: Run, *, bounds: Bounds | None = None, rates: Rates | None = N
         decision_us_p99=_nanoseconds(run.decisions_ns, 0.99),
         bounds=bounds,
         over_bound=completion.mean / bounds.best if bounds is not None and bounds.best > 0 else None,
+        cache_over_least=cache_over_least,
         channels=tuple(sorted(run.channels)),
         meters=dict(run.meters),
     )

@@ -5,7 +5,8 @@ capacity, programs are paused: acting ones first, then reasoning ones, which sto
 in both (score 1/c + I(acting)). Paused programs of all engines wait in one line and are resumed smallest first (1/c +
 I(reasoning)), on the least loaded engine, while sum_R c + sum_A c stays within the capacity; with `decay` an acting program
 counts as c * 2^-t there (off in the release, and worse on traces with pauses of many seconds). 100 tokens of buffer for each
-program; forced resume after 1,800 s; a program keeps its place for as long as it likes. Tokens shared across programs are not subtracted: an unmodified engine does not tell them.
+program; forced resume after 1,800 s; a program keeps its place for as long as it likes. Tokens shared across programs are not
+subtracted: an unmodified engine does not tell them.
 """
 
 from __future__ import annotations

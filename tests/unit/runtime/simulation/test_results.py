@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.errors import ConfigurationError
-from fairlead.runtime.scheduling.fcfs import ProgramFCFS
 from fairlead.runtime.scheduling.fairness import Rates
+from fairlead.runtime.scheduling.fcfs import ProgramFCFS
 from fairlead.runtime.simulation import solver
 from fairlead.runtime.simulation.bounds import Job, jobs_of, lower_bounds, lp_bound, srpt_mean
 from fairlead.runtime.simulation.cachebound import Interval, cache_cost, most_saved

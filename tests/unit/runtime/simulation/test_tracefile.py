@@ -75,5 +75,5 @@ def test_traces_are_found_by_path_and_by_name(tmp_path: Path) -> None:
     file = trace(tmp_path, program())
     assert find_trace(str(file), []) == file
     assert find_trace("some", [tmp_path / "nowhere", tmp_path]) == file
-    with pytest.raises(NotFoundError, match="no trace 'other'\n.*one of: some"):
+    with pytest.raises(NotFoundError, match=r"(?s)no trace 'other'.*one of: some"):
         find_trace("other", [tmp_path])

@@ -25,7 +25,11 @@ def trace(*turns: TraceTurn, name: str = "p", **fields: object) -> TraceProgram:
 
 def test_a_turn_finds_exactly_what_the_recording_says_it_shares() -> None:
     [program] = programs_of([trace(turn(160, 160), turn(320, 160), turn(400, 300), turn(500, 100))])
-    assert [shared_blocks(later, earlier) for earlier, later in zip(program.calls, program.calls[1:], strict=False)] == [10, 6, 25]
+    assert [shared_blocks(later, earlier) for earlier, later in zip(program.calls, program.calls[1:], strict=False)] == [
+        10,
+        6,
+        25,
+    ]
     assert plan(program).new_tokens == (160, 160, 400 - 96, 100)
 
 

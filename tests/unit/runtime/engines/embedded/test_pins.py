@@ -92,7 +92,11 @@ def test_values_decide_what_is_forgotten_and_ties_go_by_age() -> None:
     cache.check_integrity()
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 12)), max_size=40), st.dictionaries(st.integers(0, 5), st.floats(0, 1)))
+uses_of = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 12)), max_size=40)
+work_of = st.tuples(st.integers(0, 3), st.integers(1, 80), st.integers(1, 60), st.floats(0, 8), st.floats(0, 60))
+
+
+@given(uses_of, st.dictionaries(st.integers(0, 5), st.floats(0, 1)))
 def test_a_cache_with_values_keeps_its_books(uses: list[tuple[int, int]], values: dict[int, float]) -> None:
     cache = KVCache(20)
     cache.evict_by(lambda owner: values.get(int(str(owner)), -1.0))
@@ -178,9 +182,7 @@ def test_host_memory_is_bounded_and_forgets_the_oldest() -> None:
         Offload(tokens=0, tokens_per_s=1.0)
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 80), st.integers(1, 60), st.floats(0, 8), st.floats(0, 60)), max_size=25)
-)
+@given(st.lists(work_of, max_size=25))
 @settings(deadline=None)
 def test_pins_and_host_memory_lose_no_request(work: list[tuple[int, int, int, float, float]]) -> None:
     model = EngineModel(TICK, pin_share=0.5, offload=Offload(tokens=4_000, tokens_per_s=500.0))
