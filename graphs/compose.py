@@ -64,13 +64,11 @@ class Composer:
         step.check()
         over, rest = map_parameters(step)
         templates = self._templates(rest, args, kwargs)
-        listed = Parameter(over.place, list[over.annotation], over.name)  # type: ignore[name-defined]  # a run-time type
         check_elements(over, items)
-        template = template_of(listed, items, self)
+        template = template_of(over.listed, items, self)
         _check_unguarded(self, template, over.place, self._guards)
         work = MapWork(step, over.name, template, templates)
-        result = Border(step.signature.result.place, list[step.signature.result.annotation])  # type: ignore[name-defined]
-        return self._add(step.name, work, [template, *templates.values()], result, step)
+        return self._add(step.name, work, [template, *templates.values()], step.signature.result.listed, step)
 
     def branch(self, condition: object, then: Callable[[], Any], otherwise: Callable[[], Any] | None) -> Handle[Any]:
         parameter = Parameter("when(), condition", bool, "condition")

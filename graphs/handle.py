@@ -176,9 +176,9 @@ def template_of(parameter: Border, value: object, scope: object) -> Template:
 def _holds_handle(value: object) -> bool:
     if type(value) is Handle:
         return True
-    if type(value) in (list, tuple):
-        return any(_holds_handle(item) for item in value)  # type: ignore[attr-defined]  # narrowed by the exact type test
-    if type(value) is dict:
+    if isinstance(value, list | tuple):
+        return any(_holds_handle(item) for item in value)
+    if isinstance(value, dict):
         return any(_holds_handle(item) for item in value.values())
     return False
 

@@ -59,14 +59,15 @@ def reply_of(content: bytes, engine: str = "engine") -> Reply:
 
 def first_tool(body: Json) -> str:
     """The name of the first tool that a reply asks for (chat completions, responses); empty if there is none."""
-    if not isinstance(body, dict):
-        return ""
-    try:
-        if "choices" in body:
-            return str(body["choices"][0]["message"]["tool_calls"][0]["function"]["name"])  # type: ignore[index,call-overload]
-        return next(str(item["name"]) for item in body["output"] if item["type"] == "function_call")  # type: ignore
-    except (KeyError, IndexError, TypeError, StopIteration):
-        return ""
+    match body:
+        case {"choices": [{"message": {"tool_calls": [{"function": {"name": str(name)}}, *_]}}, *_]}:
+            return name
+        case {"output": [*items]}:
+            for item in items:
+                match item:
+                    case {"type": "function_call", "name": str(name)}:
+                        return name
+    return ""
 
 
 def error_of(content: bytes) -> str:

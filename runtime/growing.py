@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -14,7 +14,7 @@ from ..graphs.compose import check_elements, check_loop, map_parameters
 from ..graphs.declare import Step, Workflow
 from ..graphs.graph import LoopWork, MapWork, Node, StepWork, Work, WorkflowWork, needs_of
 from ..graphs.handle import Handle, Template, describe, template_of
-from ..signature import Border, Parameter, Signature
+from ..signature import Border, Signature
 from .body import Suspend, on_loop, wait_blocking
 from .nodes import run_node
 from .steps import Place
@@ -60,11 +60,10 @@ class Grower:
         over, rest = map_parameters(step)
         templates = self._templates(rest, args, kwargs)
         check_elements(over, items)
-        given = items if isinstance(items, Handle) else list(items)  # type: ignore[call-overload]  # any iterable
-        listed = Parameter(over.place, list[over.annotation], over.name)  # type: ignore[name-defined]  # a run-time type
-        template = template_of(listed, given, self)
-        result = Border(step.signature.result.place, list[step.signature.result.annotation])  # type: ignore[name-defined]
-        return self._add(step.name, MapWork(step, over.name, template, templates), {"": template, **templates}, result, step)
+        given = items if isinstance(items, Handle) else list(cast(Iterable[object], items))
+        template = template_of(over.listed, given, self)
+        work = MapWork(step, over.name, template, templates)
+        return self._add(step.name, work, {"": template, **templates}, step.signature.result.listed, step)
 
     def branch(self, condition: object, then: Callable[[], Any], otherwise: Callable[[], Any] | None) -> Handle[Any]:
         raise DeclarationError(

@@ -30,6 +30,7 @@ class InstantEngine:
 
     name = "instant"
     models: Sequence[str] = (MODEL,)
+    kv_tokens: int | None = None
 
     def __init__(self, turns: int) -> None:
         self._model = InstantModel(turns)

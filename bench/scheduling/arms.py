@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
@@ -27,15 +26,20 @@ LEVELS: dict[str, Level] = {
 CLAIRVOYANT = ("oracle",)
 
 
-UNLIMITED = "fairlead-unlimited"
+UNLIMITED = "fairlead?age_limit_s=inf"
 """Ours without an age limit."""
 
 
-def make(name: str, truth: Truth) -> Scheduler:
-    """The scheduler of that name."""
-    if name == UNLIMITED:
-        return policy("fairlead", age_limit_s=math.inf)
-    return policy(name, facts=truth) if name in CLAIRVOYANT else policy(name)
+def make(entry: str, truth: Truth) -> Scheduler:
+    """The scheduler of that name; `NAME?OPTION=NUMBER&...` sets options of it."""
+    name, _, options = entry.partition("?")
+    given: dict[str, object] = {}
+    for option in filter(None, options.split("&")):
+        key, _, value = option.partition("=")
+        given[key] = float(value)
+    if name in CLAIRVOYANT:
+        given["facts"] = truth
+    return policy(name, **given)
 
 
 def arms(names: Sequence[str], engines: int, profile: str, *, kv_tokens: int | None = None) -> tuple[Arm, ...]:
@@ -43,8 +47,9 @@ def arms(names: Sequence[str], engines: int, profile: str, *, kv_tokens: int | N
     made = []
     for entry in names:
         name, _, level = entry.partition("@")
-        pool = pool_of(engines, profile, level or LEVELS.get(name, "plain"), kv_tokens)
-        made.append(Arm(entry, partial(make, name), pool, clairvoyant=name in CLAIRVOYANT))
+        plain = name.partition("?")[0]
+        pool = pool_of(engines, profile, level or LEVELS.get(plain, "plain"), kv_tokens)
+        made.append(Arm(entry, partial(make, name), pool, clairvoyant=plain in CLAIRVOYANT))
     return tuple(made)
 
 

@@ -119,13 +119,13 @@ def w5_bfcl(seed: int, *, count: int = 100, per_s: float = 0.16) -> Workload:
 
 
 def w6_one(seed: int, *, programs: int = 20) -> Workload:
-    """One program at a time, long fixed prompts (8,192 tokens) that do not all fit: 10 agents of one workflow."""
-    made = known_graphs(1, programs, random.Random(seed), fixed_tokens=8_192)
+    """One program at a time, long fixed prompts (8,192 tokens) that do not all fit: 10 agents of one workflow, short answers."""
+    made = known_graphs(1, programs, random.Random(seed), fixed_tokens=8_192, answer=(16, 48))
     return Workload(tuple(made), concurrency=1)
 
 
 def w6_many(seed: int, *, workflows: int = 8, programs: int = 10, concurrency: int = 16) -> Workload:
-    made = known_graphs(workflows, programs, random.Random(seed), fixed_tokens=2_048)
+    made = known_graphs(workflows, programs, random.Random(seed), fixed_tokens=4_096, answer=(16, 48))
     return Workload(tuple(made), concurrency=concurrency)
 
 

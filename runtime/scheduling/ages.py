@@ -64,7 +64,7 @@ class Ages:
         if (
             first is not None
             and now - first.ready_at >= self.limits.first_aged_s
-            and self.late(first, now) > self.late(head, now)
+            and self.late(first, now) >= self.late(head, now)
         ):
             return first
         return head if now - head.ready_at >= self.limits.aged_s else None
@@ -78,7 +78,7 @@ class Ages:
     def effort(self, call: Call, now: float) -> float:
         """Share of an engine's time that may be spent on making room for this call: grows towards the limit."""
         limits = self.limits
-        if call.first and now - call.ready_at < limits.aged_s:
+        if call.first:
             return limits.first_effort
         return limits.effort * min(1.0, max(0.05, self.late(call, now)))
 

@@ -194,12 +194,12 @@ def _lognormal(mean: float, deviation: float, rng: random.Random) -> float:
 
 
 def known_graphs(
-    workflows: int, programs_each: int, rng: random.Random, *, agents_each: int = 10, fixed_tokens: int = 4_096, rounds: int = 3
+    workflows: int, programs_each: int, rng: random.Random, *, agents_each: int = 10, fixed_tokens: int = 4_096, rounds: int = 3, answer: tuple[int, int] = (32, 128)
 ) -> list[Program]:
     """KVFlow's setting: declared workflows whose agents take turns, each with a long fixed prompt of its own.
 
     An agent's prompt is its fixed part, the same in every program of the workflow, and up to 512 tokens from the agent before;
-    answers have 32 to 128 tokens; between agents lies a short pause of code.
+    between agents lies a short pause of code.
     """
     programs = []
     for workflow in range(workflows):
@@ -211,7 +211,7 @@ def known_graphs(
                 calls.append(
                     Call(
                         fixed_tokens + rng.randint(128, 512),
-                        rng.randint(32, 128),
+                        rng.randint(*answer),
                         (position - 1,) if position else (),
                         rng.uniform(0.05, 0.5) if position else 0.0,
                         (fixed, Stretch(0, position)),

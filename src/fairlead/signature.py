@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from types import FunctionType
+from types import FunctionType, GenericAlias
 from typing import TYPE_CHECKING, Any
 
 from .encoding import Json
@@ -73,6 +73,11 @@ class Border:
                 hint="use plain types, dataclasses or pydantic models; pass a path or an id instead of an open resource",
             ) from error
         return adapter
+
+    @property
+    def listed(self) -> Border:
+        """The border of a list of such values."""
+        return Border(self.place, GenericAlias(list, (self.annotation,)))
 
     def constant(self, value: object) -> bytes:
         """JSON of a value given in code, which must fit the type without conversion. Raises `DeclarationError`."""

@@ -46,7 +46,7 @@ async def join(one: str, two: str) -> str:
 
 @workflow
 def search(first: str, second: str) -> Handle[str]:
-    return join(find(first), find(second))
+    return join(find(first).value, find(second).value)
 
 
 def replies(request: EngineRequest) -> Reply:
@@ -109,10 +109,10 @@ async def test_pauses_are_the_times_between_calls() -> None:
         calls.append(replace(call, queued_at=began, ended_at=began + 4.0))
     [program] = recorded_workload([replace(entry, root=replace(entry.root, calls=calls))]).programs
     assert program.calls[0].gap_s == pytest.approx(1.5)
-    for call in program.calls[1:]:
-        ended = [5.5 + 10.0 * need for need in call.needs]
-        began = 1.5 + 10.0 * program.calls.index(call)
-        assert call.gap_s == pytest.approx(began - max(ended, default=0.0))
+    for position, later in enumerate(program.calls[1:], 1):
+        ended = [5.5 + 10.0 * need for need in later.needs]
+        began = 1.5 + 10.0 * position
+        assert later.gap_s == pytest.approx(began - max(ended, default=0.0))
 
 
 async def test_a_journal_without_calls_is_an_error() -> None:

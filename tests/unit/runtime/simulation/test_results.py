@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from fairlead.errors import ConfigurationError
 from fairlead.runtime.scheduling.fairness import Rates
 from fairlead.runtime.scheduling.fcfs import ProgramFCFS
-from fairlead.runtime.simulation import solver
 from fairlead.runtime.simulation.bounds import Job, jobs_of, lower_bounds, lp_bound, srpt_mean
 from fairlead.runtime.simulation.cachebound import Interval, cache_cost, most_saved
 from fairlead.runtime.simulation.chains import Stretch
@@ -140,7 +139,7 @@ def test_a_missing_solver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(solver.importlib, "import_module", absent)
+    monkeypatch.setattr("fairlead.runtime.simulation.solver.importlib.import_module", absent)
     with pytest.raises(ConfigurationError, match="pip install scipy"):
         lp_bound([Job(0.0, 1.0, 1.0, 0.0)], [1.0])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ def turn(prompt: int, new: int | None = None, kind: str | None = "tool", **field
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
-def trace(*turns: TraceTurn, name: str = "p", **fields: object) -> TraceProgram:
-    return replace(TraceProgram(name, "s", "default", None, turns, "some:1"), **fields)  # type: ignore[arg-type]
+def trace(*turns: TraceTurn, name: str = "p", **fields: Any) -> TraceProgram:
+    return replace(TraceProgram(name, "s", "default", None, turns, "some:1"), **fields)
 
 
 def test_a_turn_finds_exactly_what_the_recording_says_it_shares() -> None:
@@ -84,7 +85,7 @@ def test_sub_agents_are_branches_that_their_parent_waits_for() -> None:
 
 
 def test_recorded_blocks_compare_between_programs() -> None:
-    shape = {"block_tokens": 512, "blocks_compare": True}
+    shape: dict[str, Any] = {"block_tokens": 512, "blocks_compare": True}
     first = trace(turn(1500, runs=((7, 2), (20, 1))), **shape)
     second = trace(turn(1600, runs=((7, 3), (30, 1))), name="q", **shape)
     one, two = (programs_of([first, second])[n].calls[0] for n in (0, 1))

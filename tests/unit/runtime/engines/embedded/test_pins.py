@@ -43,6 +43,14 @@ def run(model: EngineModel) -> dict[str, tuple[float, int]]:
     return {event.request_id: (event.at, event.cached_tokens) for event in events if isinstance(event, Admitted)}
 
 
+def ended(model: EngineModel) -> dict[str, float]:
+    """When each request ended."""
+    ends: dict[str, float] = {}
+    while (due := model.next_event_at()) is not None:
+        ends |= {event.request_id: event.at for event in model.advance(due) if isinstance(event, Finished)}
+    return ends
+
+
 def cached(cache: KVCache, program: int, blocks: int, owner: str = "") -> None:
     """Put a prefix into the cache and let go of it."""
     hold = cache.acquire(chain(program, blocks), blocks)
@@ -151,9 +159,7 @@ def test_what_went_to_host_memory_is_read_back_over_a_shared_link() -> None:
     # The last is still on the card, and a block of the one before when its turn comes. 784 tokens are 4.9 s on the link.
     model.submit("again-1", chain(1, 50), 800, 1, 100.0)
     model.submit("again-2", chain(2, 50), 800, 1, 100.0)
-    ends: dict[str, float] = {}
-    while (at := model.next_event_at()) is not None:
-        ends |= {event.request_id: event.at for event in model.advance(at) if isinstance(event, Finished)}
+    ends = ended(model)
     assert model.reloaded_tokens == 784 + 768
     assert ends == {"again-1": pytest.approx(100 + 4.9 + 1), "again-2": pytest.approx(100 + 4.9 + 4.8 + 1)}
 
@@ -166,9 +172,7 @@ def test_a_transfer_does_not_hold_up_those_who_decode() -> None:
     model.submit("steady", chain(3, 1), 16, 30, 100.0)
     model.advance(102.5)
     model.submit("again", chain(1, 50), 800, 1, 102.5)
-    ends = {}
-    while (at := model.next_event_at()) is not None:
-        ends |= {event.request_id: event.at for event in model.advance(at) if isinstance(event, Finished)}
+    ends = ended(model)
     assert ends["steady"] == 130.0
     assert ends["again"] == 109.0  # admitted at 103, loaded at 107.9, prefilled in the iteration from 108
 
@@ -194,7 +198,7 @@ def test_pins_and_host_memory_lose_no_request(work: list[tuple[int, int, int, fl
         owner = f"p{program}"
         model.submit(str(number), chain(program, (prompt + output) // 16), prompt, output, now, owner=owner, keep_s=keep_s)
         model.cache.check_integrity()
-    while (at := model.next_event_at()) is not None:
-        finished += sum(isinstance(event, Finished) for event in model.advance(at))
+    while (due := model.next_event_at()) is not None:
+        finished += sum(isinstance(event, Finished) for event in model.advance(due))
         model.cache.check_integrity()
     assert finished == len(work)
