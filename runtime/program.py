@@ -29,6 +29,8 @@ from .replay import Recorded
 from .reports import Counts, Receipt
 from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
 from .steps import Place, error_facts, recorded_failure
+from .store.journal import Journal
+from .store.memory import MemoryJournal
 from .store.records import CallRecord, EventRecord, History, ProgramRecord, StepRecord
 from .toolcalls import ToolCaller
 
@@ -61,7 +63,7 @@ class Program:
         self.workflow = workflow
         self.record = record
         self.parent = parent
-        self.journal = services.journal
+        self._journal = services.journal
         self.graph = graph or Graph(workflow.name)
         """Declared (and then complete before anything runs) or growing."""
         self.counts: Counts = parent.counts if parent is not None else Counts()
@@ -117,6 +119,11 @@ class Program:
         """Whether the program is being stopped: what is cut off now has not ended by its own will."""
         cut = self._scope is not None and self._scope.cancel_called
         return self._stopping or cut or (self.parent is not None and self.parent.stopping)
+
+    @property
+    def journal(self) -> Journal:
+        """Where the program is recorded, together with its root."""
+        return self._journal if self.parent is None else self.parent.journal
 
     def now(self) -> float:
         return self.services.clock.now()
@@ -247,6 +254,11 @@ class Program:
             self._stopping = True
             if self._scope is not None:
                 self._scope.cancel()
+
+    def lose(self) -> None:
+        """Stop without another record: the program belongs to another process now, and its journal is that one's to write."""
+        self._journal = MemoryJournal()
+        self.cancel("another process took it over while this one was suspended")
 
     def refuse(self, error: FairleadError) -> None:
         """End without having run; nothing is recorded."""

@@ -328,10 +328,14 @@ class Runtime:
     async def _look_after(self) -> None:
         """Say that this process lives, and carry out what other processes ask for."""
         last_beat = anyio.current_time()
+        last_seen = self._clock.now()
         while True:
             await anyio.sleep(REQUESTS_S)
+            now, before, last_seen = self._clock.now(), last_seen, self._clock.now()
             if not self._programs:
                 continue
+            if now - before > OWNER_STALE_S:
+                await self._after_a_pause(now)
             for program_id, kind in await self.journal.requests(process_owner()):
                 program = self._programs.get(program_id)
                 if program is None:  # another runtime of this process holds it
@@ -341,6 +345,12 @@ class Runtime:
             if anyio.current_time() - last_beat >= HEARTBEAT_S:
                 last_beat = anyio.current_time()
                 await self.journal.seen(process_owner(), self._clock.now())
+
+    async def _after_a_pause(self, now: float) -> None:
+        """Let go of programs that another process took over while this one was suspended and gave no sign of life."""
+        for program in list(self._programs.values()):
+            if not await self.journal.claim(program.id, process_owner(), now, now - OWNER_STALE_S):
+                program.lose()
 
 
 def _is_free(record: ProgramRecord, now: float) -> bool:

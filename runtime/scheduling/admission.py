@@ -114,11 +114,9 @@ class WorkingSet:
             return total <= self.shares.regular * engine.capacity
         if lane is Lane.PLACE:
             return total <= self.shares.grown * engine.capacity
-        limit = self.shares.regular * engine.capacity
-        # Beyond the regular share one guest always has room, several only within theirs.
-        if lane is Lane.GUEST and engine.guests and total > limit:
-            limit = self.shares.guests * engine.capacity
-            return engine.guests + need <= limit and total <= self.shares.hard * engine.capacity
+        # One guest always has room, several only within their share of the memory.
+        if lane is Lane.GUEST and engine.guests and engine.guests + need > self.shares.guests * engine.capacity:
+            return False
         return total <= self.shares.hard * engine.capacity
 
     def room(self, engine: Engine) -> float:

@@ -194,12 +194,19 @@ def _lognormal(mean: float, deviation: float, rng: random.Random) -> float:
 
 
 def known_graphs(
-    workflows: int, programs_each: int, rng: random.Random, *, agents_each: int = 10, fixed_tokens: int = 4_096, rounds: int = 3, answer: tuple[int, int] = (32, 128)
+    workflows: int,
+    programs_each: int,
+    rng: random.Random,
+    *,
+    agents_each: int = 10,
+    fixed_tokens: int = 4_096,
+    rounds: int = 3,
+    answer: tuple[int, int] = (32, 128),
 ) -> list[Program]:
     """KVFlow's setting: declared workflows whose agents take turns, each with a long fixed prompt of its own.
 
     An agent's prompt is its fixed part, the same in every program of the workflow, and up to 512 tokens from the agent before;
-    between agents lies a short pause of code.
+    `answer` bounds the tokens of answers; between agents lies a short pause of code.
     """
     programs = []
     for workflow in range(workflows):
