@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-BENCHES = ("overhead",)
+BENCHES = ("overhead", "scheduling")
 
 
 def main() -> int:

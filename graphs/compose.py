@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any
 
-from ..errors import DeclarationError, GraphCycleError
+from ..errors import DeclarationError, FairleadError, GraphCycleError, line_in_user_code
 from ..signature import Border, Parameter, Signature, type_name
 from .building import current_builder
 from .declare import Step, Workflow
@@ -17,8 +17,8 @@ from .typing import assignable, element_of
 def compose(workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> Graph:
     """The graph of a composing workflow for these arguments (JSON by parameter name).
 
-    Raises `DeclarationError` naming step and parameter for whatever is wrong in it, `InputError` for arguments that do
-    not fit.
+    Raises `DeclarationError` naming step and parameter for whatever is wrong in it, also for an error that its body raises
+    itself, and `InputError` for arguments that do not fit.
     """
     if not workflow.composes:
         raise DeclarationError(
@@ -31,6 +31,11 @@ def compose(workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> Graph:
     token = current_builder.set(composer)
     try:
         returned = workflow.function(**values)
+    except FairleadError:
+        raise
+    except (Exception, SystemExit) as error:
+        failed = f"{type(error).__name__}: {error}{line_in_user_code(error)}"
+        raise DeclarationError(f"{signature.place} failed while it was composed: {failed}") from error
     finally:
         current_builder.reset(token)
     composer.graph.output = template_of(workflow.signature.result, returned, composer)

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeAlias, TypeVar
 
+from ..encoding import encode
 from ..errors import DeclarationError
-from ..signature import Border
+from ..signature import Border, type_name
 from .typing import assignable, element_of
 
 if TYPE_CHECKING:
@@ -137,8 +138,6 @@ def render(template: Template, result_of: Callable[[str], bytes]) -> bytes:
         case ListOf(items):
             return b"[" + b",".join([render(item, result_of) for item in items]) + b"]"
         case MapOf(pairs):
-            from ..encoding import encode
-
             return b"{" + b",".join([encode(key) + b":" + render(item, result_of) for key, item in pairs]) + b"}"
 
 
@@ -204,6 +203,4 @@ def _check_handle(place: str, handle: Handle[Any], wanted: object, scope: object
         )
     given = handle.result_border.annotation
     if not assignable(given, wanted):
-        from ..signature import type_name
-
         raise DeclarationError(f"{place} expects {type_name(wanted)}, but {handle.node!r} gives {type_name(given)}")

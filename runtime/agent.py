@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 import anyio
+from pydantic_core import from_json
 
 from ..budgets.usage import Usage
 from ..encoding import Json, encode
@@ -36,6 +37,7 @@ OUTPUT_TRIES = 3
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
     turn: int
+    """1 for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,8 +356,6 @@ class _Miss:
 
 def _object(text: str) -> dict[str, Json]:
     """The arguments a model wrote. Raises `InputError`."""
-    from pydantic_core import from_json
-
     try:
         value = from_json(text or "{}")
     except ValueError as error:
@@ -367,7 +367,5 @@ def _object(text: str) -> dict[str, Json]:
 
 def _as_text(result: bytes) -> str:
     """A tool's result for the model: strings as they are, everything else as JSON."""
-    from pydantic_core import from_json
-
     value = from_json(result)
     return value if isinstance(value, str) else result.decode()

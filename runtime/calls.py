@@ -12,15 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+from pydantic_core import from_json
 
 from ..budgets.usage import Usage, usage_of, usage_of_stream
-from ..encoding import Json, decode, digest, encode
+from ..encoding import Json, digest, encode
 from ..errors import EngineError
 from ..memory.conversation import Conversation
 from .body import Body, Entry, call_label
 from .chat import first_tool
-from .dispatch import Ask, Dispatcher, Place
+from .dispatch import Ask, Dispatcher, Slot
 from .engines.port import Engine, EngineReply, EngineRequest
+from .failures import brief, engine_facts, recorded_engine_error
 from .replay import Issued
 from .retries import RETRIES, CallLimits, retry_after_s, retry_delay
 from .store.records import CallRecord, LinkRecord, PartRecord, Record
@@ -174,10 +176,10 @@ class CallPath:
                 body.cut_off(lambda: outcome.settle("cancelled", Usage(), None))
                 raise
             except EngineError as error:
-                outcome.settle("failed", Usage(), error_facts(error))
+                outcome.settle("failed", Usage(), engine_facts(error))
                 raise
             except Exception as error:
-                outcome.settle("failed", Usage(), {"message": f"{type(error).__name__}: {error}"})
+                outcome.settle("failed", Usage(), {"message": brief(error)})
                 raise
 
             assert progress.head is not None
@@ -202,7 +204,7 @@ class CallPath:
             )
             return None
         if record.error is not None:
-            raise recorded_error(record.engine, record.error)
+            raise recorded_engine_error(record.engine, record.error)
         usage = Usage(record.input_tokens, record.cached_tokens, record.output_tokens)
         return Answer(head, answer, usage, replayed=True)
 
@@ -213,16 +215,16 @@ class CallPath:
         while True:
             error: EngineError | None = None
             retry_after: float | None = None
-            async with self._dispatcher.slot(_ask(body, call)) as (place, engine):
+            async with self._dispatcher.slot(_ask(body, call)) as (slot, engine):
                 progress.attempts += 1
                 progress.engine = engine.name
                 progress.sent_at = program.now()
                 try:
-                    retry_after = await self._exchange(body, place, engine, request, progress, relay)
+                    retry_after = await self._exchange(body, slot, engine, request, progress, relay)
                 except EngineError as caught:
                     error = caught
                 else:
-                    place.usage, place.tool = progress.understood()
+                    slot.usage, slot.tool = progress.understood()
             head = progress.head
             if error is None and head is not None and head.status < 400:
                 return bytes(progress.received)
@@ -240,7 +242,7 @@ class CallPath:
             await anyio.sleep(delay)
 
     async def _exchange(
-        self, body: Body, place: Place, engine: Engine, request: EngineRequest, progress: _Progress, relay: Relay | None
+        self, body: Body, slot: Slot, engine: Engine, request: EngineRequest, progress: _Progress, relay: Relay | None
     ) -> float | None:
         """One request and its whole answer, into `progress`; gives the seconds that the engine asks to wait."""
         limits = self._limits
@@ -248,13 +250,7 @@ class CallPath:
         try:
             with anyio.fail_after(limits.total_s), anyio.fail_after(limits.idle_s) as idle:
                 reply = await engine.send(request)
-                head = Head(
-                    reply.status,
-                    reply.headers.get("content-type", ""),
-                    reply.headers.get("x-request-id") or reply.headers.get("request-id"),
-                    engine.name,
-                )
-                progress.head = head
+                progress.head = head = _head_of(reply, engine)
                 # A refusal is kept back until it is known that there is no other attempt.
                 relay_now = relay if head.status < 400 else None
                 text = codecs.getincrementaldecoder("utf-8")()
@@ -263,7 +259,7 @@ class CallPath:
                     body.progress()
                     if progress.first_token_at is None:
                         progress.first_token_at = body.program.now()
-                        place.answering()
+                        slot.answering()
                     # What is recorded is what was relayed, so that a replay relays the same.
                     if len(progress.received) + len(chunk) > limits.bytes_max:
                         raise EngineError(f"the answer is larger than {limits.bytes_max} bytes", engine=engine.name)
@@ -292,6 +288,12 @@ def _ask(body: Body, call: ModelCall) -> Ask:
     return Ask(program.root_id, program.tenant, agent, step, call.size // BYTES_PER_TOKEN, program.steps_left(body.node))
 
 
+def _head_of(reply: EngineReply, engine: Engine) -> Head:
+    headers = reply.headers
+    request_id = headers.get("x-request-id") or headers.get("request-id")
+    return Head(reply.status, headers.get("content-type", ""), request_id, engine.name)
+
+
 def check_complete(engine: str, request: EngineRequest, head: Head, content: bytes) -> None:
     """Raise `EngineError` for an answer that is not what was asked for: not JSON, or a stream that was cut."""
     if not request.stream:
@@ -313,25 +315,6 @@ def check_complete(engine: str, request: EngineRequest, head: Head, content: byt
         raise EngineError(
             f"the stream ended in the middle, after {len(content)} bytes", engine=engine, status=head.status, retryable=True
         )
-
-
-def error_facts(error: EngineError) -> dict[str, Json]:
-    """An engine's error as the journal keeps it, complete enough to raise it again."""
-    return {"message": error.reason, "hint": error.hint, "status": error.status, "retryable": error.retryable}
-
-
-def recorded_error(engine: str, text: str) -> EngineError:
-    """The error of a recorded call, as it was."""
-    facts = decode(text)
-    assert isinstance(facts, dict)
-    status, hint = facts.get("status"), facts.get("hint")
-    return EngineError(
-        str(facts.get("message")),
-        engine=engine,
-        status=status if isinstance(status, int) else None,
-        retryable=facts.get("retryable") is True,
-        hint=str(hint) if hint else None,
-    )
 
 
 class _Outcome:
@@ -404,8 +387,6 @@ class _Outcome:
 
 
 def _json_or_none(content: bytes) -> Json:
-    from pydantic_core import from_json
-
     try:
         value: Json = from_json(content)
     except ValueError:

@@ -42,8 +42,8 @@ class Ask:
     steps_left: int | None = None
 
 
-class Place:
-    """A call's place: where the decision arrives, and what became of the call."""
+class Slot:
+    """A call's place in an engine: where the decision arrives, and what became of the call."""
 
     __slots__ = ("_dispatcher", "ask", "call_id", "decided", "engine", "first_token", "tool", "usage")
 
@@ -72,7 +72,7 @@ class Dispatcher:
         self._scheduler = scheduler
         self._engines = engines
         self._ids = itertools.count(1)
-        self._places: dict[int, Place] = {}
+        self._slots: dict[int, Slot] = {}
         self._asleep_until = math.inf
         """When `wake` will look again."""
         self._sooner = anyio.Event()
@@ -80,14 +80,14 @@ class Dispatcher:
             self.tell(EngineAdded(name, in_flight_max, engine.kv_tokens))
 
     @asynccontextmanager
-    async def slot(self, ask: Ask) -> AsyncIterator[tuple[Place, Engine]]:
-        """Wait until the scheduler gives the call an engine; the engine's place is free again on leaving."""
-        place = Place(self, ask, next(self._ids))
-        self._places[place.call_id] = place
+    async def slot(self, ask: Ask) -> AsyncIterator[tuple[Slot, Engine]]:
+        """Wait until the scheduler gives the call an engine, whose place is free again on leaving."""
+        slot = Slot(self, ask, next(self._ids))
+        self._slots[slot.call_id] = slot
         try:
             self.tell(
                 CallReady(
-                    place.call_id,
+                    slot.call_id,
                     ask.program_id,
                     ask.tenant,
                     ask.agent,
@@ -96,14 +96,14 @@ class Dispatcher:
                     steps_left=ask.steps_left,
                 )
             )
-            if place.engine is None:
-                await place.decided.wait()
-            assert place.engine is not None
-            yield place, place.engine
+            if slot.engine is None:
+                await slot.decided.wait()
+            assert slot.engine is not None
+            yield slot, slot.engine
         finally:
-            del self._places[place.call_id]
-            used = place.usage
-            self.tell(CallEnded(place.call_id, used.input_tokens, used.cached_tokens, used.output_tokens, place.tool))
+            del self._slots[slot.call_id]
+            used = slot.usage
+            self.tell(CallEnded(slot.call_id, used.input_tokens, used.cached_tokens, used.output_tokens, slot.tool))
 
     def program_arrived(self, program_id: str, tenant: str, workflow: str, steps_known: int | None) -> None:
         """Tell the scheduler of a root program before its first call."""
@@ -116,11 +116,9 @@ class Dispatcher:
     def why(self, program_id: str) -> dict[str, Why]:
         """Why the waiting calls of a root program wait, by the agent that asked. O(calls of all programs)."""
         now = anyio.current_time()
-        waiting = (place for place in self._places.values() if place.engine is None)
+        waiting = (slot for slot in self._slots.values() if slot.engine is None)
         return {
-            place.ask.agent: self._scheduler.explain(place.call_id, now)
-            for place in waiting
-            if place.ask.program_id == program_id
+            slot.ask.agent: self._scheduler.explain(slot.call_id, now) for slot in waiting if slot.ask.program_id == program_id
         }
 
     def tell(self, event: Event) -> None:
@@ -144,8 +142,8 @@ class Dispatcher:
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
             if isinstance(decision, Dispatch):
-                place = self._places[decision.call_id]
-                place.engine = self._engines[decision.engine]
-                place.decided.set()
+                slot = self._slots[decision.call_id]
+                slot.engine = self._engines[decision.engine]
+                slot.decided.set()
         if self._due() < self._asleep_until:
             self._sooner.set()

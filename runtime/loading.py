@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from ..encoding import digest
-from ..errors import FairleadError, NotFoundError
+from ..errors import FairleadError, NotFoundError, line_in_user_code
 from ..graphs.declare import Workflow
 
 
@@ -77,7 +77,7 @@ def _load_file(path: Path, name: str, search_path: str | None) -> ModuleType:
         _from_files.discard(called)
         if isinstance(error, FairleadError) or not isinstance(error, Exception | SystemExit):
             raise
-        raise NotFoundError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        raise _not_loaded(str(path), error) from error
     return module
 
 
@@ -93,5 +93,10 @@ def _load_module(name: str, search_path: str | None) -> ModuleType:
         raise NotFoundError(f"module {name!r} needs {error.name!r}, which is not installed") from error
     except FairleadError:
         raise
-    except Exception as error:
-        raise NotFoundError(f"module {name!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _not_loaded(f"module {name!r}", error) from error
+
+
+def _not_loaded(what: str, error: BaseException) -> NotFoundError:
+    """The error for code that fails while it is loaded."""
+    return NotFoundError(f"{what} cannot be loaded: {type(error).__name__}: {error}{line_in_user_code(error)}")

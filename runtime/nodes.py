@@ -15,8 +15,9 @@ from ..errors import FairleadError, InputError
 from ..graphs.graph import Graph, LoopWork, MapWork, Node, ReadySet, SelectWork, StepWork, WorkflowWork
 from ..graphs.handle import Template, render
 from .body import Suspend
+from .failures import error_facts
 from .states import StepState
-from .steps import Place, error_facts, recorded_failure, run_step
+from .steps import Place, run_step
 
 if TYPE_CHECKING:
     from .program import Program
@@ -110,12 +111,9 @@ async def run_node(program: Program, node: Node, place: Place, result_of: Result
 
 async def _recorded(program: Program, place: Place, run: Callable[[], Awaitable[bytes]]) -> bytes:
     """Run a node that consists of other nodes, with a record of its own that a watcher can hang them on."""
-    recorded = program.recorded_steps.get(place.node)
-    if recorded is not None and recorded.state == StepState.SUCCEEDED:
-        program.count_reused(place.node)
-        return (recorded.result or "null").encode()
-    if recorded is not None and recorded.state == StepState.FAILED and not program.reopened(recorded):
-        raise recorded_failure(recorded)
+    recorded = program.recorded_result(place.node)
+    if recorded is not None:
+        return recorded
     program.note_step(place, StepState.RUNNING, 1)
     try:
         result = await run()

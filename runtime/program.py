@@ -21,6 +21,7 @@ from ..graphs.declare import Workflow
 from ..graphs.graph import Graph
 from .body import Body, Entry, Suspend, body_path
 from .decisions import Decision
+from .failures import error_facts, recorded_failure
 from .growing import Grower
 from .ids import process_owner
 from .nodes import run_graph
@@ -28,7 +29,7 @@ from .recorded import Past, failed_node, past_of
 from .replay import Recorded
 from .reports import Counts, Receipt
 from .states import ENDED, NEXT, ProgramState, StepState, WaitReason
-from .steps import Place, error_facts, recorded_failure
+from .steps import Place
 from .store.journal import Journal
 from .store.memory import MemoryJournal
 from .store.records import CallRecord, EventRecord, History, ProgramRecord, StepRecord
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 DEPTH_MAX = 16
 """How deep programs may start child programs."""
-
 
 _NODE_OF_GRAPH = re.compile(r"[\[(/!@:]")
 """What follows the name of a declared node in the names of what it consists of."""
@@ -215,12 +215,9 @@ class Program:
 
     async def run_child(self, place: Place, workflow: Workflow[..., Any], arguments: dict[str, bytes]) -> bytes:
         """The result of a sub-workflow, run as a child program that is charged to the same root."""
-        recorded = self.recorded_steps.get(place.node)
-        if recorded is not None and recorded.state == StepState.SUCCEEDED:
-            self.count_reused(place.node)
-            return (recorded.result or "null").encode()
-        if recorded is not None and recorded.state == StepState.FAILED and not self.reopened(recorded):
-            raise recorded_failure(recorded)
+        recorded = self.recorded_result(place.node)
+        if recorded is not None:
+            return recorded
         if self.depth + 1 > DEPTH_MAX:
             raise ProgramError(
                 f"workflow {workflow.name!r}: programs start child programs more than {DEPTH_MAX} deep",
@@ -279,6 +276,21 @@ class Program:
     def recorded_effects(self, body: Body) -> list[Recorded[Entry]]:
         """What an earlier run recorded of this body."""
         return self._past.effects.get(body.path, [])
+
+    def recorded_result(self, node: str) -> bytes | None:
+        """The result (JSON) that an earlier run recorded for a node; None if it has to run (again).
+
+        Raises the recorded `StepFailedError`, unless the node is to be tried again.
+        """
+        step = self.recorded_steps.get(node)
+        if step is None:
+            return None
+        if step.state == StepState.SUCCEEDED:
+            self.counts.steps_reused += 1
+            return (step.result or "null").encode()
+        if step.state == StepState.FAILED and not self.reopened(step):
+            raise recorded_failure(step)
+        return None
 
     def goes_on(self, step: StepRecord) -> bool:
         """Whether a failed step that is tried again goes on in the same attempt: up to where it failed, its calls are
@@ -360,9 +372,7 @@ class Program:
         self.recorded_steps[place.node] = record
         told: dict[str, Any] = {"attempt": attempt, **(data or {})}
         if state is StepState.RUNNING:
-            told |= {"step": place.name, "kind": place.kind, "needs": place.needs, "parent": place.parent}
-            if place.label is not None:
-                told["label"] = place.label
+            told |= place.as_told()
         elif state is StepState.WAITING:
             told["question"] = error
         kind = "step.started" if state is StepState.RUNNING else f"step.{state}"
@@ -390,15 +400,12 @@ class Program:
             output_tokens=record.output_tokens,
         )
 
-    def count_reused(self, node: str) -> None:
-        self.counts.steps_reused += 1
-
     def count_tool(self, node: str, tool: str, state: str) -> None:
         self.counts.tools += 1
         if state == "stopped":
             self.receipt.tools.append(f"{node or self.workflow.name}: {tool}")
 
-    def count_reused_tool(self, node: str) -> None:
+    def count_reused_tool(self) -> None:
         self.counts.tools_reused += 1
 
     def _reached(

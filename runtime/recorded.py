@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..encoding import Json, decode, encode
+from ..encoding import Json, decode, encode, encoded_object
 from ..graphs.declare import Workflow
 from .body import Entry, body_path, recorded_effect
 from .replay import Recorded
@@ -66,6 +66,7 @@ def _state(entry: Entry) -> str:
 
 
 def failed_node(record: ProgramRecord) -> str | None:
+    """The node in which a program failed, empty if none is known; None if the program has not ended."""
     if record.state not in ENDED:
         return None
     facts = decode(record.error) if record.error else None
@@ -85,7 +86,6 @@ def new_record(
     node: str | None = None,
 ) -> ProgramRecord:
     """The first record of a program."""
-    text = "{" + ",".join(f"{encode(name).decode()}:{data.decode()}" for name, data in sorted(arguments.items())) + "}"
     return ProgramRecord(
         id=id,
         workflow=workflow.name,
@@ -97,7 +97,7 @@ def new_record(
         root_id=parent.root_id if parent else id,
         state=ProgramState.ACCEPTED,
         waiting_for=None,
-        input=text,
+        input=encoded_object(arguments),
         result=None,
         error=None,
         options=encode(options).decode(),

@@ -55,6 +55,8 @@ class Runtime:
 
     `db` is a SQLAlchemy URL (`sqlite:///runs.db`, `postgresql://...`) or None to keep everything in memory. `engine` is an
     engine, a URL of an OpenAI-compatible API, or None for the embedded engine. `model` is what agents use that name none.
+    `kv_tokens` is the size of the KV cache behind a URL: with it, programs are kept from pushing each other out of the cache;
+    without it, memory does not limit what is sent. `scheduler` decides when calls go (`scheduling.policies.policy(name)`).
 
     On leaving, programs that still run are parked: they stop, and can be resumed.
     """
@@ -66,6 +68,7 @@ class Runtime:
         engine: Engine | str | None = None,
         api_key: str | None = None,
         model: str | None = None,
+        kv_tokens: int | None = None,
         scheduler: Scheduler | None = None,
         in_flight_max: int = IN_FLIGHT_MAX,
         threads_max: int = THREADS_MAX,
@@ -78,6 +81,7 @@ class Runtime:
         self._engine = engine
         self._api_key = api_key
         self._model = model
+        self._kv_tokens = kv_tokens
         self._scheduler = scheduler
         self._in_flight_max = in_flight_max
         self._threads_max = threads_max
@@ -122,7 +126,7 @@ class Runtime:
         if isinstance(self._engine, str):
             from .engines.http import HttpEngine
 
-            return HttpEngine(self._engine, self._engine, self._api_key)
+            return HttpEngine(self._engine, self._engine, self._api_key, kv_tokens=self._kv_tokens)
         return self._engine
 
     async def run(self, workflow: Workflow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -223,9 +227,7 @@ class Runtime:
         program, by what they are about. Raises `NotFoundError`, `ConflictError` (it runs elsewhere, it succeeded), and
         `WorkflowChangedError` unless `accept_changed`.
         """
-        history = await self.journal.history(program_id)
-        if history is None:
-            raise NotFoundError(f"there is no program {program_id!r}", hint="`fairlead runs list` shows what there is")
+        history = await self._known(program_id)
         record = history.program
         if record.parent_id is not None:
             raise ConflictError(f"{program_id} is a child program", hint=f"resume its root: {record.root_id}")
@@ -244,6 +246,12 @@ class Runtime:
             )
         await self._claim(record)
         return self._launch(Program(self._services, found, record, history=history, decisions=dict(decisions or {})))
+
+    async def _known(self, program_id: str) -> History:
+        history = await self.journal.history(program_id)
+        if history is None:
+            raise NotFoundError(f"there is no program {program_id!r}", hint="`fairlead runs list` shows what there is")
+        return history
 
     def _find(self, record: ProgramRecord) -> Workflow[..., Any]:
         if not record.entry:
@@ -284,9 +292,7 @@ class Runtime:
             program.cancel(reason)
             await program.ended.wait()
             return program.receipt
-        history = await self.journal.history(program_id)
-        if history is None:
-            raise NotFoundError(f"there is no program {program_id!r}", hint="`fairlead runs list` shows what there is")
+        history = await self._known(program_id)
         if history.program.parent_id is not None:
             raise ConflictError(f"{program_id} is a child program", hint=f"cancel its root: {history.program.root_id}")
         if history.program.state in ENDED:

@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class ProgramState(StrEnum):
-    """Where a program is in its life. A crash is not a state: a crashed program still says `running` and is resumed."""
+    """Where a program is in its life. A crash is not a state: a crashed program still says `running` and is resumed.
+
+    Nothing gets `queued` or `budget_exceeded` yet: the words are kept for what holds and limits whole programs.
+    """
 
     ACCEPTED = "accepted"
     QUEUED = "queued"
@@ -20,7 +23,11 @@ class ProgramState(StrEnum):
 
 
 class WaitReason(StrEnum):
-    """What a waiting program waits for."""
+    """What a waiting program waits for.
+
+    A record says `person` only: waits for a model or a tool last milliseconds and are events, and nothing holds a program
+    for its budget, or pauses it, yet.
+    """
 
     MODEL = "model"
     TOOL = "tool"
@@ -30,7 +37,7 @@ class WaitReason(StrEnum):
 
 
 class StepState(StrEnum):
-    """Where a step is in its life."""
+    """Where a step is in its life. `pending` is never recorded: a step without a record is pending."""
 
     PENDING = "pending"
     RUNNING = "running"

@@ -12,11 +12,12 @@ import anyio
 import anyio.to_thread
 from pydantic_core import to_json
 
-from ..encoding import Json, decode, digest, printable
-from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError, StepFailedError, StepTimeoutError
+from ..encoding import digest
+from ..errors import DeclarationError, DivergentReplayError, FairleadError, ProgramError, StepTimeoutError
 from ..graphs.declare import Step
 from ..graphs.options import Timeout
 from .body import Body, StepContext, Suspend
+from .failures import brief, recorded_failure, step_facts
 from .states import StepState
 from .store.records import CachedRecord, StepRecord
 
@@ -40,6 +41,11 @@ class Place:
     label: str | None = None
     """What a person would call it, where that is not the node's name: the element of a map."""
 
+    def as_told(self) -> dict[str, Any]:
+        """What the event says with which the node starts."""
+        label = {} if self.label is None else {"label": self.label}
+        return {"step": self.name, "kind": self.kind, "needs": self.needs, "parent": self.parent, **label}
+
 
 async def run_step(program: Program, place: Place, step: Step[..., Any], arguments: Mapping[str, bytes]) -> bytes:
     """The result (JSON) of a step with these arguments (JSON by parameter name).
@@ -47,9 +53,12 @@ async def run_step(program: Program, place: Place, step: Step[..., Any], argumen
     A recorded result is returned without running anything. Raises `StepFailedError` when every attempt failed and there
     is no fallback, `DivergentReplayError`, and `Suspend` when a person must decide.
     """
+    outcome = program.recorded_result(place.node)
+    if outcome is not None:
+        return outcome
     recorded = program.recorded_steps.get(place.node)
-    if recorded is not None:
-        outcome = _from_record(program, place, step, recorded)
+    if recorded is not None and step.settings.idempotency == "unsafe" and recorded.state in _MAY_HAVE_HAD_ITS_EFFECT:
+        outcome = _decided(program, place, step, recorded)
         if outcome is not None:
             return outcome
     cache_key = _cache_key(program, place, step, arguments)
@@ -70,31 +79,32 @@ async def run_step(program: Program, place: Place, step: Step[..., Any], argumen
     return result
 
 
-def _from_record(program: Program, place: Place, step: Step[..., Any], recorded: StepRecord) -> bytes | None:
-    """The outcome an earlier run recorded, or None if the step has to run (again)."""
-    if recorded.state == StepState.SUCCEEDED:
-        program.count_reused(recorded.node)
-        return (recorded.result or "null").encode()
-    if recorded.state == StepState.FAILED and not program.reopened(recorded):
-        raise recorded_failure(recorded)
-    if recorded.state in (StepState.RUNNING, StepState.WAITING, StepState.CANCELLED) and step.settings.idempotency == "unsafe":
-        decision = program.decision(recorded.node)
-        if decision is None:
-            raise Suspend(
-                {
-                    "kind": "unknown_outcome",
-                    "about": recorded.node,
-                    "message": f"step {recorded.node!r} is declared unsafe, had started, and did not record its end: it may or "
-                    "may not have had its effect",
-                    "choices": ["run", "result", "fail"],
-                }
-            )
-        if decision.action == "fail":
-            raise _failed(program, place, recorded.attempt, ProgramError("a person decided that it counts as failed"))
-        if decision.action == "result":
-            result = decision.read(step.signature.result)
-            program.note_step(place, StepState.SUCCEEDED, recorded.attempt, result=result, data={"decided": "result"})
-            return result
+_MAY_HAVE_HAD_ITS_EFFECT = frozenset({StepState.RUNNING, StepState.WAITING, StepState.CANCELLED})
+"""States of a step that had started and whose end is not recorded."""
+
+
+def _decided(program: Program, place: Place, step: Step[..., Any], recorded: StepRecord) -> bytes | None:
+    """The result a person gave for an unsafe step that was cut off, or None if it is to run again.
+
+    Raises `Suspend` while nobody has decided, and the failure if it counts as failed.
+    """
+    decision = program.decision(recorded.node)
+    if decision is None:
+        raise Suspend(
+            {
+                "kind": "unknown_outcome",
+                "about": recorded.node,
+                "message": f"step {recorded.node!r} is declared unsafe, had started, and did not record its end: it may or "
+                "may not have had its effect",
+                "choices": ["run", "result", "fail"],
+            }
+        )
+    if decision.action == "fail":
+        raise _failed(program, place, recorded.attempt, ProgramError("a person decided that it counts as failed"))
+    if decision.action == "result":
+        result = decision.read(step.signature.result)
+        program.note_step(place, StepState.SUCCEEDED, recorded.attempt, result=result, data={"decided": "result"})
+        return result
     return None
 
 
@@ -134,22 +144,6 @@ async def _attempts(program: Program, place: Place, step: Step[..., Any], argume
         return result
 
 
-def recorded_failure(recorded: StepRecord) -> StepFailedError:
-    """The error of a step that failed in an earlier run."""
-    found = decode(recorded.error) if recorded.error else None
-    facts = {name: str(value) for name, value in found.items()} if isinstance(found, dict) else {}
-    return StepFailedError(
-        recorded.step,
-        facts.get("message", "failed"),
-        node=recorded.node,
-        origin=facts.get("origin"),
-        origin_node=facts.get("origin_node"),
-        kind=facts.get("kind", "error"),
-        attempts=recorded.attempt,
-        hint=facts.get("hint"),
-    )
-
-
 def _again(step: Step[..., Any], attempt: int, error: Exception, seed: str) -> tuple[Exception, float | None]:
     """The error, and the seconds until the next attempt or None; a predicate that fails itself ends the attempts."""
     if isinstance(error, DivergentReplayError):
@@ -165,15 +159,8 @@ def _failed(program: Program, place: Place, attempt: int, error: Exception) -> F
         # The record is left as it is: once the code is put right, the same attempt can go on from it.
         program.emit("step.failed", place.node, attempt=attempt, error=brief(error))
         return error
-    hint = error.hint if isinstance(error, FairleadError) else None
-    kind = error.kind if isinstance(error, StepFailedError) else type(error).__name__
-    # Of failures inside failures, the outermost step and the innermost reason are told, not the whole chain.
-    inner = error if isinstance(error, StepFailedError) else None
-    origin, origin_node = (inner.origin, inner.origin_node) if inner is not None else (None, None)
-    message = origin or brief(error)
-    facts: dict[str, Json] = {"kind": kind, "message": message, "hint": hint, "origin": origin, "origin_node": origin_node}
-    facts = {name: value for name, value in facts.items() if value is not None}
-    program.note_step(place, StepState.FAILED, attempt, error=facts, data={"error": message})
+    facts = step_facts(error)
+    program.note_step(place, StepState.FAILED, attempt, error=facts, data={"error": facts["message"]})
     return recorded_failure(program.recorded_steps[place.node])
 
 
@@ -218,39 +205,6 @@ async def _call(body: Body, step: Step[..., Any], arguments: Mapping[str, bytes]
     call = functools.partial(step.function, **values)
     # A thread cannot be stopped: on cancellation it is left to end by itself, and its calls are refused.
     return await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=body.program.services.threads)
-
-
-def brief(error: BaseException) -> str:
-    """An error in one line for records and events: the innermost cause of groups, its type unless it is one of ours."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, FairleadError):
-        return printable(error.message)
-    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-
-
-def _step_failure_in(error: BaseException | None) -> StepFailedError | None:
-    """The failure of a step that an error is or came from."""
-    seen: set[int] = set()
-    while error is not None and not isinstance(error, StepFailedError):
-        if id(error) in seen:  # chains of errors can be circles
-            return None
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def error_facts(error: BaseException) -> dict[str, Json]:
-    """An error as the journal keeps it."""
-    facts: dict[str, Json] = {"kind": type(error).__name__, "message": brief(error)}
-    failure = _step_failure_in(error)
-    if failure is not None:
-        facts |= {"step": failure.step, "node": failure.origin_node}
-    if isinstance(error, StepFailedError):
-        facts["kind"] = error.kind
-    if isinstance(error, FairleadError) and error.hint:
-        facts["hint"] = error.hint
-    return facts
 
 
 def _deadline(seconds: float | None) -> float:

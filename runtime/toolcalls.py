@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from ..encoding import Json, digest, encode, printable
-from ..errors import FairleadError, ToolError
+from ..encoding import Json, digest, encode, encoded_object
+from ..errors import ToolError
 from ..tools.calling import ToolContext
 from ..tools.declare import Tool
 from .body import Suspend, wait_blocking
 from .calls import GIVEN_UP_GRACE_S
+from .failures import brief, recorded_tool_error
 from .replay import Issued
 from .store.records import ToolCallRecord
 
@@ -43,7 +44,7 @@ class ToolCaller:
 
     def issue(self, tool: Tool[..., Any], arguments: dict[str, bytes]) -> Issued[Entry]:
         """Give a call its number now, so that calls carried out later keep the order in which they were asked for."""
-        return self._body.issue(_asked(tool, arguments), f"tool {tool.name}({_text(arguments)})")
+        return self._body.issue(_asked(tool, arguments), f"tool {tool.name}({encoded_object(arguments)})")
 
     async def carry_out(self, tool: Tool[..., Any], arguments: dict[str, bytes], issued: Issued[Entry]) -> bytes:
         body, program = self._body, self._body.program
@@ -72,10 +73,10 @@ class ToolCaller:
         """The recorded outcome, or None if the call has to be carried out (again)."""
         program, tool = self._body.program, call.tool
         if recorded.state == "succeeded":
-            program.count_reused_tool(self._body.node)
+            program.count_reused_tool()
             return (recorded.result or "null").encode()
         if recorded.state == "failed":
-            raise ToolError(_message(recorded.error))
+            raise recorded_tool_error(recorded.error)
         if recorded.state == "cancelled":
             # The body gave this call up by a timeout of its own, and will do so again; if not, its outcome is unknown.
             await anyio.sleep((recorded.ended_at or recorded.started_at) - recorded.started_at + GIVEN_UP_GRACE_S)
@@ -120,7 +121,7 @@ class ToolCaller:
             fault = call.inner.fault if call.inner is not None else None
             if fault is not None:
                 raise fault from None
-            raise call.failed(type(error).__name__, f"tool {tool.name!r} failed: {_brief(error, tool)}") from error
+            raise call.failed(type(error).__name__, f"tool {tool.name!r} failed: {_reason(error, tool)}") from error
         call.note("succeeded", result=result)
         return result
 
@@ -156,7 +157,7 @@ class _Call:
         self.key = key
         self.inner: Body | None = None
         """The body of the tool itself, while it runs."""
-        self._text = _text(arguments)
+        self._text = encoded_object(arguments)
         self._asked = _asked(tool, arguments)
 
     def note(self, state: str, *, result: bytes | None = None, error: dict[str, Json] | None = None) -> None:
@@ -194,25 +195,11 @@ class _Call:
         return ToolError(message)
 
 
-def _text(arguments: dict[str, bytes]) -> str:
-    pairs = (b'"%s":%s' % (name.encode(), arguments[name]) for name in sorted(arguments))
-    return (b"{" + b",".join(pairs) + b"}").decode()
-
-
 def _asked(tool: Tool[..., Any], arguments: dict[str, bytes]) -> str:
-    return digest(b"tool", tool.name.encode(), _text(arguments).encode())
+    return digest(b"tool", tool.name.encode(), encoded_object(arguments).encode())
 
 
-def _brief(error: Exception, tool: Tool[..., Any]) -> str:
+def _reason(error: Exception, tool: Tool[..., Any]) -> str:
     if isinstance(error, TimeoutError) and tool.settings.timeout is not None and not str(error):
         return f"no result within {tool.settings.timeout:g} s"
-    if isinstance(error, FairleadError):
-        return printable(error.message)
-    return printable(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-
-
-def _message(error: str | None) -> str:
-    from ..encoding import decode
-
-    facts = decode(error) if error else None
-    return str(facts.get("message")) if isinstance(facts, dict) else "the tool failed"
+    return brief(error)

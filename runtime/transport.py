@@ -15,6 +15,7 @@ import httpx2
 from openai import AsyncOpenAI, OpenAI
 from pydantic_core import from_json
 
+from ..budgets.usage import Usage
 from ..encoding import Json, encode
 from ..errors import DeclarationError, EngineError
 from .body import Body, Entry, running_body
@@ -222,7 +223,5 @@ def _headers(head: Head) -> dict[str, str]:
 
 def _refusal(error: EngineError) -> Answer:
     """An engine's silence in the words of the API, because the client's own errors drop the reason."""
-    from ..budgets.usage import Usage
-
     content = encode({"error": {"message": str(error), "type": "engine_error", "param": None, "code": "engine_unavailable"}})
     return Answer(Head(503, "application/json", engine=error.engine), content, Usage())

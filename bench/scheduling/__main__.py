@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.records import table, write
 from bench.scheduling.cases import CASES, Report
 from fairlead.runtime.simulation.compare import markdown, rows
+from fairlead.runtime.simulation.plots import svg
 
 SEEDS = 10
 QUICK_SEEDS = 2
@@ -25,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.scheduling", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SEEDS} seeds and small loads: a look, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the records")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the tables as Markdown")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the tables as Markdown, and charts beside it")
     parser.add_argument("--only", metavar="NAMES", default=",".join(CASES), help=f"of {', '.join(CASES)}")
     parser.add_argument("--seeds", type=int, metavar="N", help=f"instead of {SEEDS}")
     parser.add_argument("--processes", type=int, metavar="N", default=os.cpu_count() or 1)
@@ -46,9 +47,17 @@ def main() -> int:
     if arguments.json:
         write(report.records, arguments.json)
     if arguments.report:
-        parts = [f"## {title}\n\n{markdown(rows(found, base))}\n" for title, found, base in report.comparisons]
-        arguments.report.write_text("# Scheduling\n\n" + "\n".join(parts))
+        _write_report(report, arguments.report)
     return 0
+
+
+def _write_report(report: Report, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for name, chart in report.charts.items():
+        file.with_name(f"{name}.svg").write_text(svg(chart))
+    parts = [f"![{chart.title}]({name}.svg)" for name, chart in report.charts.items()]
+    parts += [f"## {title}\n\n{markdown(rows(found, base))}" for title, found, base in report.comparisons]
+    file.write_text("# Scheduling\n\n" + "\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":

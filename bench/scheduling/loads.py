@@ -119,7 +119,7 @@ def w5_bfcl(seed: int, *, count: int = 100, per_s: float = 0.16) -> Workload:
 
 
 def w6_one(seed: int, *, programs: int = 20) -> Workload:
-    """One program at a time, long fixed prompts (8,192 tokens) that do not all fit: 10 agents of one workflow, short answers."""
+    """One program at a time, long fixed prompts (8,192 tokens) that do not all fit: ten agents, short answers."""
     made = known_graphs(1, programs, random.Random(seed), fixed_tokens=8_192, answer=(16, 48))
     return Workload(tuple(made), concurrency=1)
 
@@ -133,7 +133,7 @@ def w7(seed: int, *, concurrency: int = 64, hours: float = 4.0) -> Workload:
     return replenished(sampled(coding_tasks(), 400, random.Random(seed)), concurrency, hours * 3600)
 
 
-def w8(seed: int, *, honest: int = 3, programs: int = 40) -> Workload:
+def w8(seed: int, *, honest: int = 3, programs: int = 120) -> Workload:
     return adversary(random.Random(seed), honest=honest, programs_each=programs)
 
 

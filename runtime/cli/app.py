@@ -53,6 +53,10 @@ Seed = Annotated[int | None, typer.Option("--engine-seed", metavar="N", help="Em
 Script = Annotated[
     str | None, typer.Option("--engine-script", metavar="FILE", help="Embedded engine: file that dictates its replies.")
 ]
+KvTokens = Annotated[
+    int | None,
+    typer.Option("--engine-kv-tokens", metavar="N", help="Size of the engine's KV cache, for scheduling; left out: no limit."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Foreground = Annotated[
@@ -138,6 +142,7 @@ def run_workflow(
     engine_speed: Speed = None,
     engine_seed: Seed = None,
     engine_script: Script = None,
+    engine_kv_tokens: KvTokens = None,
     debug: Debug = False,
 ) -> int:
     """Run a workflow and write its result.
@@ -149,7 +154,7 @@ def run_workflow(
     from .jobs import Job
     from .settings import EngineSettings
 
-    settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script).checked()
+    settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script, engine_kv_tokens).checked()
     settings.api_key()
     job = Job(database(db), settings, workflow, read_input(input), checked_id(id), tenant, watch=not quiet)
     return execute(job, Output(as_json, quiet, debug), foreground=foreground)
@@ -178,6 +183,7 @@ def resume_programs(
     engine_speed: Speed = None,
     engine_seed: Seed = None,
     engine_script: Script = None,
+    engine_kv_tokens: KvTokens = None,
     debug: Debug = False,
 ) -> int:
     """Go on with programs that crashed, were parked, wait for a person, or failed.
@@ -192,7 +198,7 @@ def resume_programs(
 
     if all and program_id is not None:
         raise InputError("an ID and --all exclude each other", hint="leave one of them out")
-    settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script)
+    settings = EngineSettings(engine, model, api_key_env, engine_speed, engine_seed, engine_script, engine_kv_tokens)
     decisions = read_decisions(decide or [])
     job = Job(
         existing_database(db),

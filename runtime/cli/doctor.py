@@ -256,6 +256,10 @@ def _active() -> Iterator[Finding]:
         None,
         "Ctrl-C detaches, and the program goes on" if detaching else "Ctrl-C parks programs: this system cannot detach",
     )
-    yield Finding("active", None, "scheduling: programs first come, first served, with a bound on the calls in flight")
+    yield Finding(
+        "active",
+        None,
+        "scheduling: fair between tenants, programs with the least expected work first, with a bound on the calls in flight",
+    )
     look = "a live tree" if is_live(sys.stderr) else "one line per event"
     yield Finding("active", None, f"progress is shown as {look}, {'with' if wants_colour(sys.stderr) else 'without'} colours")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def execute(job: Job, output: Output, *, foreground: bool) -> int:
 
 def _finish(job: Job, output: Output, outcomes: Sequence[Outcome], failed: Failed | None, interrupted: ExitCode | None) -> int:
     if failed is not None:
-        say_error(failed.message, failed.hint, failed.trace if output.debug else "")
+        say_error(failed.message, _for_database(failed.hint or "", job.db), failed.trace if output.debug else "")
     for outcome in outcomes:
         _say_outcome(job, output, outcome)
     if failed is None and not outcomes and job.workflow is None and interrupted is None:
@@ -95,11 +96,11 @@ def _say_outcome(job: Job, output: Output, outcome: Outcome) -> None:
     elif outcome.question is not None:
         say_question(outcome.id, outcome.question, db_option(job.db))
     elif outcome.error is not None:
-        hint = outcome.error.get("hint")
-        say_error(str(outcome.error.get("message")), str(hint) if hint else None, outcome.trace if output.debug else "")
+        hint = _for_database(str(outcome.error.get("hint") or ""), job.db)
+        say_error(str(outcome.error.get("message")), hint, outcome.trace if output.debug else "")
         if outcome.stopped:
             say(f"  stopped: {receipt(outcome.stopped)}")
-        if outcome.counts and job.db != MEMORY and f"resume {outcome.id}" not in str(hint):
+        if outcome.counts and job.db != MEMORY and f"resume {outcome.id}" not in hint:
             say(f"  finished work is kept; try again with `{again}`", style="dim")
     if not output.quiet and outcome.counts:
         say(_closing_line(job, outcome), style="dim")
@@ -149,6 +150,16 @@ def say_error(message: str, hint: str | None = None, trace: str = "") -> None:
     say(f"error: {clean(message)}", style="red")
     for line in (hint or "").splitlines():
         say(f"  {clean(line).strip()}")
+
+
+def _for_database(hint: str, db: str) -> str:
+    """A hint whose commands find the database in use; without those that a database in memory leaves nothing to do."""
+    if db == MEMORY and "`fairlead resume" in hint:
+        return ""
+    option = db_option(db)
+    return (
+        hint if "--db" in hint else re.sub(r"`(fairlead (?:resume|runs)\b[^`]*)`", lambda found: f"`{found[1]}{option}`", hint)
+    )
 
 
 def receipt(stopped: dict[str, Json]) -> str:

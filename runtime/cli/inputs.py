@@ -104,7 +104,9 @@ def parse_json(text: str, place: str) -> Json:
             f"{place} is not JSON: {error.msg} at line {error.lineno}, column {error.colno} (at »: {shown})",
             hint='names and texts in double quotes, the whole in single quotes for the shell: \'{"path": "src"}\'',
         ) from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise InputError(f"{place} cannot be read: it is nested too deeply") from error
+    except ValueError as error:
         raise InputError(f"{place} is not JSON: {error}") from error
     return value
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from .progress import Place, Progress, Spending, total
-from .terminal import one_line, seconds, tokens
+from .terminal import counted, one_line, seconds, tokens
 
 GLYPHS = {
     "pending": ("○", "dim"),
@@ -77,7 +77,7 @@ def render(progress: Progress, now: float, *, height: int, width: int) -> list[T
         lines += _drawn(below, "", now, width)
     hidden = len(progress.programs) - len(shown)
     if hidden > 0:
-        lines.append(Text(f"… {hidden} more programs", "dim"))
+        lines.append(Text(f"… {counted(hidden, 'more program')}", "dim"))
     return lines[:height]
 
 
@@ -210,7 +210,7 @@ def _ended_parts(place: Place) -> list[str]:
     if place.ended:
         parts.append(", ".join(_ended_below(place)))
     if place.turns:
-        parts.append(f"{place.turns} turn{'s' if place.turns > 1 else ''}")
+        parts.append(counted(place.turns, "turn"))
     return parts + token_parts(place.spent)
 
 

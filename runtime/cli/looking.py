@@ -19,7 +19,7 @@ from ..store.journal import Journal
 from ..store.opening import open_journal
 from ..store.records import CallRecord, History, ProgramRecord, StepRecord, ToolCallRecord
 from .live import glyph
-from .terminal import clean, one_line, seconds, tokens
+from .terminal import clean, counted, one_line, seconds, tokens
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -185,10 +185,10 @@ def _program_line(whole: Whole) -> Text:
     if record.started_at is not None and record.ended_at is not None:
         text.append(f" after {seconds(record.ended_at - record.started_at)}")
     states = Counter(step.state for step in history.steps if step.kind == "step")
-    parts = [f"{count} steps {state}" for state, count in sorted(states.items())]
+    parts = [f"{counted(count, 'step')} {state}" for state, count in sorted(states.items())]
     parts += _call_parts(history.calls)
     if history.tool_calls:
-        parts.append(f"{len(history.tool_calls)} tool calls")
+        parts.append(counted(len(history.tool_calls), "tool call"))
     text.append("  " + " · ".join(parts), "dim")
     return text
 
@@ -289,7 +289,7 @@ def _call_parts(calls: Sequence[CallRecord], noun: str = "call") -> list[str]:
     if not calls:
         return []
     usage = usage_of_calls(calls)
-    parts = [f"{len(calls)} {noun}{'s' if len(calls) > 1 else ''}"]
+    parts = [counted(len(calls), noun)]
     if usage != Usage():
         parts.append(
             f"{tokens(usage.input_tokens)} in ({tokens(usage.cached_tokens)} cached) {tokens(usage.output_tokens)} out"

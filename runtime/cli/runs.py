@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
 
 import anyio
 
 from ...encoding import Json, decode
-from ...errors import ConflictError, InputError
+from ...errors import InputError
 from ..clock import SystemClock
 from ..ids import owner_is_dead
 from ..states import ENDED, ProgramState
@@ -21,6 +20,7 @@ from .execute import pretty, receipt, say_error, say_question
 from .exits import ExitCode
 from .inputs import read_age
 from .looking import (
+    Whole,
     as_json,
     condition,
     facts_of,
@@ -35,11 +35,10 @@ from .looking import (
 )
 from .messages import DOCUMENT_VERSION, Happened, Started
 from .plain import PlainProgress
-from .terminal import clean, console, counted, one_line, put, say
-
-T = TypeVar("T")
+from .terminal import clean, counted, draw, one_line, put, say
 
 POLL_S = 0.2
+"""How often a journal that another process writes is looked at."""
 CANCEL_WAIT_S = 10.0
 """How long `cancel` waits for the process that runs the program."""
 _LAST_WORDS = frozenset({*(f"program.{state}" for state in ENDED), "program.waiting", "program.parked"})
@@ -58,11 +57,11 @@ def list_programs(db: str, states: list[str], workflow: str | None, limit: int, 
         async with opened(db) as journal:
             return await journal.programs(states=tuple(states), workflow=workflow, limit=limit)
 
-    records = _run(look)
+    records = anyio.run(look)
     if json_wanted:
         put(as_json({"version": DOCUMENT_VERSION, "programs": [program_document(record) for record in records]}))
     elif records:
-        console(sys.stdout).print(table_of(records, SystemClock().now()))
+        draw(table_of(records, SystemClock().now()))
     else:
         say("no programs" + (" that match" if states or workflow else ""))
     return ExitCode.OK
@@ -71,17 +70,16 @@ def list_programs(db: str, states: list[str], workflow: str | None, limit: int, 
 def show_program(db: str, program_id: str, *, everything: bool, json_wanted: bool, db_option: str) -> int:
     """`runs show`."""
 
-    async def look() -> Any:
+    async def look() -> Whole:
         async with opened(db) as journal:
             return await whole_of(journal, program_id)
 
-    whole = _run(look)
+    whole = anyio.run(look)
     record = whole.history.program
     if json_wanted:
         put(as_json({"version": DOCUMENT_VERSION, **whole_document(whole)}))
         return ExitCode.OK
-    out = console(sys.stdout)
-    out.print(tree_of(whole, everything=everything))
+    draw(tree_of(whole, everything=everything))
     for line in facts_of(record):
         put(f"  {line}")
     _show_end(record, db_option)
@@ -128,7 +126,7 @@ def show_events(db: str, program_id: str, *, after: int, follow: bool, jsonl: bo
             async for event in _events(journal, program_id, after=after, follow=follow):
                 show(event)
 
-    _run(look)
+    anyio.run(look)
     return ExitCode.OK
 
 
@@ -146,7 +144,7 @@ def watch_program(db: str, program_id: str, *, quiet: bool, json_wanted: bool, d
             return (await history_of(journal, program_id)).program
 
     try:
-        record = _run(look)
+        record = anyio.run(look)
     except KeyboardInterrupt:
         say(f"stopped watching; program {program_id} goes on")
         raise
@@ -154,10 +152,10 @@ def watch_program(db: str, program_id: str, *, quiet: bool, json_wanted: bool, d
         put(as_json({"version": DOCUMENT_VERSION, **program_document(record)}))
     elif record.state == ProgramState.SUCCEEDED:
         put(pretty(value_of(record.result)))
-    return _code_of(record, db_option, quiet_result=json_wanted)
+    return _code_of(record, db_option)
 
 
-def _code_of(record: ProgramRecord, db_option: str, *, quiet_result: bool) -> int:
+def _code_of(record: ProgramRecord, db_option: str) -> int:
     """The exit code for a program as it stands, after saying why it is not 0."""
     error = value_of(record.error)
     facts = error if isinstance(error, dict) else {}
@@ -186,8 +184,6 @@ def cancel_program(db: str, program_id: str) -> int:
     async def cancel() -> dict[str, Json] | None:
         async with Runtime(db=db) as runtime:
             before = await history_of(runtime.journal, program_id)
-            if before.program.parent_id is not None:
-                raise ConflictError(f"{program_id} is a child program", hint=f"cancel its root: {before.program.root_id}")
             await runtime.cancel(program_id)
             with anyio.move_on_after(CANCEL_WAIT_S):
                 async for event in _events(runtime.journal, program_id, after=before.last_seq, follow=True):
@@ -197,7 +193,7 @@ def cancel_program(db: str, program_id: str) -> int:
                         return {"kind": event.kind, "stopped": stopped if isinstance(stopped, dict) else {}}
         return None
 
-    ended = _run(cancel)
+    ended = anyio.run(cancel)
     if ended is None:
         say_error(
             f"program {program_id} was asked to stop and has not ended yet",
@@ -223,7 +219,7 @@ def prune_programs(db: str, older_than: str, *, yes: bool) -> int:
         async with opened(db) as journal:
             return await journal.prune(before)
 
-    number = _run(count)
+    number = anyio.run(count)
     if number == 0:
         say(f"nothing to delete: no program ended more than {older_than} ago")
         return ExitCode.OK
@@ -231,7 +227,7 @@ def prune_programs(db: str, older_than: str, *, yes: bool) -> int:
         f"delete {counted(number, 'program')} that ended more than {older_than} ago, with all their records?"
     ):
         return ExitCode.FAILED
-    put(f"deleted {counted(_run(prune), 'program')}")
+    put(f"deleted {counted(anyio.run(prune), 'program')}")
     return ExitCode.OK
 
 
@@ -288,7 +284,3 @@ async def _is_deserted(journal: Journal, program_id: str) -> bool:
     records = await journal.programs(states=states, limit=10_000)
     record = next((record for record in records if record.id == root), None)
     return record is None or record.owner is None or owner_is_dead(record.owner)
-
-
-def _run(function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    return anyio.run(function)

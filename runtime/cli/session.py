@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ...encoding import Json, decode
-from ...errors import ConflictError, FairleadError, InputError, NotFoundError
+from ...errors import ConflictError, FairleadError, InputError
 from ..clock import SystemClock
 from ..decisions import Decision
+from ..failures import brief, error_facts
+from ..ids import owner_is_dead
 from ..loading import load_workflow
 from ..program import Program
 from ..runtime import Runtime
 from ..states import ProgramState, StepState
-from ..steps import brief, error_facts
 from ..store.records import EventRecord, ProgramRecord
 from .exits import ExitCode, exit_code, fairlead_error
 from .inputs import MEMORY
 from .jobs import Job
+from .looking import history_of
 from .messages import Failed, Happened, Message, Outcome, Planned, Started
 from .settings import EngineSettings
 
@@ -127,10 +129,7 @@ class Session:
         job = self._job
         async with Runtime(db=job.db) as runtime:
             if job.id is not None:
-                history = await runtime.journal.history(job.id)
-                if history is None:
-                    raise NotFoundError(f"there is no program {job.id!r}", hint="`fairlead runs list` shows what there is")
-                records = [history.program]
+                records = [(await history_of(runtime.journal, job.id)).program]
             else:
                 records = await runtime.resumable()
         if job.id is None and not job.all and len(records) > 1:
@@ -143,7 +142,9 @@ class Session:
 
     def _runtime(self, settings: EngineSettings) -> Runtime:
         db = None if self._job.db == MEMORY else self._job.db
-        return Runtime(db=db, engine=settings.made(), api_key=settings.api_key(), model=settings.model)
+        return Runtime(
+            db=db, engine=settings.made(), api_key=settings.api_key(), model=settings.model, kv_tokens=settings.kv_tokens
+        )
 
     async def _follow(self, runtime: Runtime, program: Program) -> None:
         """Tell what happens to a program until it has ended or waits for a person."""
@@ -191,8 +192,6 @@ _TOLD = frozenset(
 
 
 async def _owned(journal: Journal, record: ProgramRecord) -> list[ProgramRecord]:
-    from ..ids import owner_is_dead
-
     found = await journal.programs(states=(record.state,), workflow=record.workflow, limit=10_000)
     return [program for program in found if program.owner is not None and not owner_is_dead(program.owner)]
 

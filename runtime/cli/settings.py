@@ -29,6 +29,8 @@ class EngineSettings:
     seed: int | None = None
     script: str | None = None
     """File that dictates the embedded engine's replies."""
+    kv_tokens: int | None = None
+    """Size of the engine's KV cache, for a scheduler that keeps programs from pushing each other out of it."""
 
     @property
     def is_embedded(self) -> bool:
@@ -42,6 +44,8 @@ class EngineSettings:
             raise InputError(
                 "--engine-speed, --engine-seed and --engine-script belong to the embedded engine", hint="leave them out"
             )
+        if self.kv_tokens is not None and self.kv_tokens < 1:
+            raise InputError(f"--engine-kv-tokens {self.kv_tokens}: must be at least 1")
         if self.api_key_env is not None and self.is_embedded:
             raise InputError("--api-key-env is for an engine behind a URL", hint="leave it out, or give --engine URL")
         script = str(Path(self.script).resolve()) if self.script else None
@@ -56,6 +60,7 @@ class EngineSettings:
             "engine_speed": self.speed,
             "engine_seed": self.seed,
             "engine_script": self.script,
+            "engine_kv_tokens": self.kv_tokens,
         }
         return options | {name: value for name, value in given.items() if value is not None}
 
@@ -67,6 +72,7 @@ class EngineSettings:
         kept = EngineSettings(
             engine=_text(options, "engine"), model=_text(options, "model"), api_key_env=_text(options, "api_key_env"),
             speed=_number(options, "engine_speed"), seed=_whole(options, "engine_seed"), script=_text(options, "engine_script"),
+            kv_tokens=_whole(options, "engine_kv_tokens"),
         )  # fmt: skip
         if self.engine is not None and self.engine != kept.engine:
             return self
@@ -94,7 +100,9 @@ class EngineSettings:
         from ..engines.embedded.engine import EmbeddedEngine
 
         name = self.model or "fairlead-embedded"
-        return EmbeddedEngine(model=name, speed=self.speed or math.inf, seed=self.seed or 0, script=self.script)
+        return EmbeddedEngine(
+            model=name, speed=self.speed or math.inf, seed=self.seed or 0, script=self.script, kv_tokens=self.kv_tokens
+        )
 
 
 def _text(options: Mapping[str, Json], name: str) -> str | None:

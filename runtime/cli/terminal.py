@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, TextIO
 
+from ...errors import FairleadError
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 _CONTROL = re.compile(
     r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL
@@ -65,9 +70,47 @@ def say(text: str, *, style: str = "") -> None:
 
 
 def put(text: str) -> None:
-    """A result on standard output."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    """A result on standard output. Raises `FairleadError` if that cannot be written (a full disk)."""
+    with _writing():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def draw(renderable: RenderableType) -> None:
+    """A table or tree of rich on standard output. Raises as `put` does."""
+    with _writing():
+        console(sys.stdout).print(renderable)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FairleadError(
+            f"standard output cannot be written: {error.strerror or error}",
+            hint="what the program did is kept: `fairlead runs show ID` has its result",
+        ) from error
+
+
+def open_standard_streams() -> None:
+    """Give the process the standard streams that it was started without, and let no character of a result be an error.
+
+    Without this the next file to be opened, a database for one, would be standard output (`fairlead ... >&-`).
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Takes the lowest number that is free: this one.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def seconds(value: float) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 from queue import SimpleQueue
-from typing import IO
+from typing import IO, TextIO
 
 import anyio
 import anyio.from_thread
@@ -114,9 +114,13 @@ def _capture_output(outbox: _Outbox) -> None:
     for number in (1, 2):
         os.dup2(writing, number)
     os.close(writing)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # both are files here
+    # New ones, because what reads the pipe reads UTF-8, whatever the person's locale is, and line by line.
+    sys.stdout, sys.stderr = _utf8_lines(1), _utf8_lines(2)
     threading.Thread(target=_pass_on, args=(os.fdopen(reading, "rb"), outbox), daemon=True).start()
+
+
+def _utf8_lines(number: int) -> TextIO:
+    return os.fdopen(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _pass_on(printed: IO[bytes], outbox: _Outbox) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -40,8 +41,8 @@ class Admission(Protocol):
     def fits(self, engine: Engine, call: Call, lane: Lane, now: float) -> bool:
         """Whether there is memory for the call. Changes nothing."""
 
-    def room(self, engine: Engine) -> float:
-        """Tokens that a call without a place may need at most to fit now."""
+    def room(self, engine: Engine, lane: Lane) -> float:
+        """Tokens that a call without a place or a reservation may need at most to fit now."""
 
     def sent(self, call: Call, engine: Engine, now: float) -> None:
         """The call goes to the engine."""
@@ -78,7 +79,7 @@ class Shares:
     """Up to which agents with a place may grow."""
     hard: float = 0.98
     """Up to which aged and first calls may be let in."""
-    guests: float = 0.1
+    guests: float = 0.08
     """Reserved for first calls, at most."""
     busy: float = 0.25
     """An engine of which calls in flight hold less takes calls even if idle agents lose their places for them."""
@@ -101,14 +102,14 @@ class WorkingSet:
     def fits(self, engine: Engine, call: Call, lane: Lane, now: float) -> bool:
         if not engine.capacity:
             return True
-        agent, need = call.agent, call.need
+        agent, need = call.agent, _held(call, engine)
         own = agent.booked if agent.home is engine else 0
         total = engine.booked - own + need
         reserved = engine.reserved_for
         if reserved is not None and reserved is not call:
             settled = lane is not Lane.PLACE or now - agent.placed_at >= self.stay_s
             total += reserved.need if settled else 0
-        if engine.in_flight == 0 and (reserved is None or reserved is call) and need > self.shares.regular * engine.capacity:
+        if engine.in_flight == 0 and need > self.shares.regular * engine.capacity:
             return True
         if lane is Lane.REGULAR:
             return total <= self.shares.regular * engine.capacity
@@ -119,43 +120,42 @@ class WorkingSet:
             return False
         return total <= self.shares.hard * engine.capacity
 
-    def room(self, engine: Engine) -> float:
+    def room(self, engine: Engine, lane: Lane) -> float:
         if not engine.capacity or engine.in_flight == 0:
-            return float("inf")
+            return math.inf
+        shares = self.shares
         reserve = engine.reserved_for.need if engine.reserved_for is not None else 0
-        return self.shares.hard * engine.capacity - engine.booked - reserve
+        share = shares.regular if lane is Lane.REGULAR else shares.hard
+        return max(share * engine.capacity - engine.booked - reserve, shares.busy * engine.capacity - engine.active)
 
     def sent(self, call: Call, engine: Engine, now: float) -> None:
         agent = call.agent
-        engine.guests += call.need if call.guest else 0
-        if agent.calls and agent.home is not engine:
-            return  # a second engine for an agent that is busy on the first: booked there when it moves
-        # Calls of one agent that run together share its prefix.
-        shared = agent.booked if agent.calls else 0
-        new = max(0, call.need - agent.context) if shared else call.need
+        call.held = _held(call, engine)
         self._unbook(agent)
-        agent.home = engine
+        if not agent.calls:
+            agent.home = engine
         if not agent.placed:
             agent.placed, agent.placed_at = True, now
-        self._book(agent, shared + new)
-        engine.active += new
+        engine.booked += call.held
+        engine.active += call.held
+        engine.guests += call.need if call.guest else 0
 
     def ended(self, call: Call, engine: Engine, now: float) -> None:
         agent = call.agent
+        engine.booked -= call.held
+        engine.active -= call.held
         engine.guests -= call.need if call.guest else 0
-        if agent.home is not engine or agent.calls:
+        if agent.calls:
             return
-        engine.active -= agent.booked
-        self._unbook(agent)
+        agent.home = engine
         stay = self.keepalive.stay(agent, engine, now)
-        if call.program.ended or stay.seconds <= 0:
-            agent.placed = False
-            return
         need = self.keepalive.next_need(agent)
-        if call.guest and engine.booked + need > self.shares.regular * engine.capacity:
+        crowded = call.guest and engine.booked + need > self.shares.regular * engine.capacity
+        if call.program.ended or engine.lost or stay.seconds <= 0 or crowded:
             agent.placed = False
             return
-        self._book(agent, int(need * stay.returns))
+        agent.booked = int(need * stay.returns)
+        engine.booked += agent.booked
         agent.hold += 1
         self._idle.setdefault(engine.name, {})[agent] = None
         heapq.heappush(self._expiries, (now + stay.seconds, next(self._numbers), agent, agent.hold))
@@ -165,8 +165,6 @@ class WorkingSet:
             self._lose(agent)
 
     def drop(self, agent: Agent) -> None:
-        if agent.calls and agent.home is not None:
-            agent.home.active -= agent.booked
         self._lose(agent)
 
     def starved(self, engine: Engine, call: Call) -> bool:
@@ -207,11 +205,11 @@ class WorkingSet:
         agent.booked = 0
         agent.hold += 1
 
-    @staticmethod
-    def _book(agent: Agent, tokens: int) -> None:
-        assert agent.home is not None
-        agent.booked = tokens
-        agent.home.booked += tokens
+
+def _held(call: Call, engine: Engine) -> int:
+    """Tokens that the call will hold on the engine; calls of one agent that run together share its prefix."""
+    agent = call.agent
+    return max(0, call.need - agent.context) if agent.calls and agent.home is engine else call.need
 
 
 @dataclass(slots=True)
@@ -224,9 +222,9 @@ class RunningSet:
     def fits(self, engine: Engine, call: Call, lane: Lane, now: float) -> bool:
         return not engine.capacity or engine.in_flight == 0 or engine.booked + call.need <= self.share * engine.capacity
 
-    def room(self, engine: Engine) -> float:
+    def room(self, engine: Engine, lane: Lane) -> float:
         if not engine.capacity or engine.in_flight == 0:
-            return float("inf")
+            return math.inf
         return self.share * engine.capacity - engine.booked
 
     def sent(self, call: Call, engine: Engine, now: float) -> None:
@@ -261,5 +259,5 @@ class Unlimited(RunningSet):
     def fits(self, engine: Engine, call: Call, lane: Lane, now: float) -> bool:
         return True
 
-    def room(self, engine: Engine) -> float:
-        return float("inf")
+    def room(self, engine: Engine, lane: Lane) -> float:
+        return math.inf

@@ -20,15 +20,15 @@ class AgeLimits:
 
     longest_s: float = 900.0
     """The age limit: no call should wait longer while capacity allows. Infinite for none."""
-    lead_s: float = 200.0
+    lead_s: float = 250.0
     """How long before the limit room begins to be made."""
-    first_s: float = 30.0
+    first_s: float = 60.0
     """After this time a first call may go on the reserved share."""
-    first_aged_s: float = 300.0
+    first_aged_s: float = 400.0
     """Room is also made for a first call that has waited this long."""
-    first_effort: float = 0.4
+    first_effort: float = 0.25
     """Share of an engine's time that making room for first calls may cost it."""
-    effort: float = 0.15
+    effort: float = 0.3
     """Share of an engine's time, at most, that making room for aged calls may cost it in rebuilt prefixes. Beyond that the
     capacity does not allow the limit, and keeping to it would cost more than it gives."""
 
@@ -51,6 +51,7 @@ class Ages:
         if call.first:
             tenant.firsts.append(call)
             self._set(call, self.limits.first_s)
+            self._set(call, self.limits.first_aged_s)
 
     def _set(self, call: Call, after_s: float) -> None:
         if after_s < math.inf:

@@ -16,15 +16,16 @@ from .state import Call, Engine
 @dataclass(slots=True)
 class Capacity:
     start: float = 200_000.0
-    """Tokens, for an engine that says nothing."""
+    """Tokens, for an engine that says nothing and whose size is to be learned."""
     least: float = 16_000.0
     decrease: float = 0.93
     increase: float = 0.002
     """Share by which the estimate grows with each answer, while calls wait and prefixes hold."""
 
-    def added(self, engine: Engine, kv_tokens: int | None) -> None:
-        engine.known = kv_tokens is not None
-        engine.capacity = float(kv_tokens) if kv_tokens is not None else self.start
+    def added(self, engine: Engine, kv_tokens: int | None, *, learns: bool) -> None:
+        """An engine has come. A capacity of 0 stands for one that limits nothing."""
+        engine.known = kv_tokens is not None or not learns
+        engine.capacity = float(kv_tokens or 0) if engine.known else self.start
         engine.residency.limit = engine.capacity
 
     def answered(self, engine: Engine, call: Call, cached: int | None, *, waiting: bool) -> None:

@@ -6,28 +6,24 @@ fairness, and in each first a call that is aged, then a first call on the reserv
 aged call that fits nowhere, room is made: idle agents lose their places on one engine, and what the call needs counts there as
 taken until it goes.
 
-Work conserving in this sense: while a call waits, no engine is left that has a free place, has room for it under admission,
-and for which neither the tenant's quantum nor a reservation for an aged call holds it; and an engine with nothing in flight
-takes the head of the line, idle places or not. Every step costs heap operations and counters; the engines, not the waiting
+Work conserving in this sense: of the calls at the head of a line (`Parts.look`), none waits while an engine has a free place
+and room for it under admission, unless its tenant is over its quantum, room is being made for an aged call there, or its prefix
+is on another engine and it has not yet waited long enough to be moved; and an engine with nothing in flight never stands idle
+while any call waits. Every step costs heap operations and counters; the engines, not the waiting
 programs, are looked at one by one.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-from dataclasses import dataclass, field
 
 from ...errors import InputError
-from .admission import Admission, Lane
-from .ages import Ages
-from .capacity import Capacity
-from .estimates import Estimates
-from .fairness import Fairness, LagMeter, Rates
-from .keepalive import KeepAlive, recompute_s
-from .order import Order
-from .placement import Placement
+from .admission import Lane
+from .fairness import LagMeter
+from .keepalive import recompute_s
+from .lines import Lines
+from .parts import Parts
 from .port import (
     CallEnded,
     CallFirstToken,
@@ -46,30 +42,7 @@ from .port import (
     Why,
 )
 from .reasons import explain
-from .state import Agent, Call, Engine, Key, Program, Tenant
-
-
-@dataclass(slots=True)
-class Parts:
-    """What a scheduler is composed of. One set per scheduler: parts keep state."""
-
-    admission: Admission
-    fairness: Fairness
-    order: Order
-    placement: Placement
-    keepalive: KeepAlive
-    estimates: Estimates
-    ages: Ages = field(default_factory=Ages)
-    capacity: Capacity = field(default_factory=Capacity)
-    rates: Rates = field(default_factory=Rates)
-    one_line: bool = False
-    """All tenants wait in one line: nothing is shared out between them."""
-    charge_ahead: bool = True
-    """Charge the expected output as a call is sent; otherwise when it has ended (VTC)."""
-    look: int = 4
-    """Calls at the head of a line that are tried, where the first does not fit."""
-    touches: bool = False
-    """Refresh prefixes of agents with a place when they are next to be forgotten."""
+from .state import Agent, Call, Engine, Program, Tenant
 
 
 class ProgramScheduler:
@@ -82,15 +55,18 @@ class ProgramScheduler:
         self.tenants: dict[str, Tenant] = {}
         self.programs: dict[str, Program] = {}
         self.calls: dict[int, Call] = {}
-        self.waiting = 0
+        self._lines = Lines(parts, self.meter, self._any_engine)
         self._now = 0.0
         self._open: list[Engine] = []
         self._sequence = itertools.count()
         self._orders = itertools.count()
         self._default_weight = default_weight
         self._out: list[Decision] = []
-        self._due: list[tuple[float, int, Call]] = []
-        """Waiting calls whose place in the order changes with time."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        return self._lines.waiting
 
     # The port
 
@@ -124,10 +100,7 @@ class ProgramScheduler:
     def next_wakeup(self) -> float | None:
         if not self.waiting:
             return None
-        while self._due and not self._due[0][2].waiting:
-            heapq.heappop(self._due)
-        due = self._due[0][0] if self._due else None
-        times = (due, self.parts.ages.next_timer(self._now), self.parts.admission.next_expiry())
+        times = (self._lines.next_due(), self.parts.ages.next_timer(self._now), self.parts.admission.next_expiry())
         return min((time for time in times if time is not None), default=None)
 
     def wake(self, now: float) -> list[Decision]:
@@ -186,7 +159,7 @@ class ProgramScheduler:
         program.calls += 1
         self.parts.fairness.arrives(program.tenant)
         if not self._goes_on(call, now):
-            self._join(call, now)
+            self._lines.join(call, now)
 
     def _goes_on(self, call: Call, now: float) -> bool:
         """Send a call whose agent has a place, if nothing speaks against it."""
@@ -207,14 +180,16 @@ class ProgramScheduler:
         program, agent = call.program, call.agent
         program.calls -= 1
         if call.waiting:
-            self._leave(call, now)
-            self._idle(agent, now)
+            self._lines.leave(call, now)
+            if not agent.calls and agent.idle_at is None:
+                agent.idle_at = now
             self._forget(program)
             return
         engine = call.engine
         assert engine is not None
         self._account(call, event, engine, now)
         agent.calls -= 1
+        program.tenant.in_flight -= 1
         engine.in_flight -= 1
         if engine.in_flight == engine.in_flight_max - 1 and not engine.lost:
             self._open.append(engine)
@@ -236,7 +211,7 @@ class ProgramScheduler:
         took = now - call.sent_at
         program.engine_s += took
         program.critical_s = max(program.critical_s, call.critical_s + took)
-        self._charge(program, parts.rates.cost(prompt, cached, output) - call.charged)
+        self._correct(program, parts.rates.cost(prompt, cached, output) - call.charged)
         stays = prompt + output if answered and not engine.lost else 0
         engine.residency.leave((program.program_id, agent.name), call.need, stays)
         if answered:
@@ -261,10 +236,8 @@ class ProgramScheduler:
         for agent in program.agents.values():
             home = agent.home
             self.parts.admission.drop(agent)
-            if home is not None and not home.lost:
-                home.residency.ended((program.program_id, agent.name))
-                if home.pins or home.values:
-                    self._out.append(Release(home.name, program.program_id, agent.name))
+            if home is not None and not home.lost and (home.pins or home.values):
+                self._out.append(Release(home.name, program.program_id, agent.name))
         self.programs.pop(program.program_id, None)
 
     def _engine_added(self, event: EngineAdded) -> None:
@@ -277,7 +250,7 @@ class ProgramScheduler:
         if event.decode_s_per_token is not None:
             engine.decode_s_per_token = event.decode_s_per_token
         engine.pins, engine.priority, engine.values = event.pins, event.priority, event.values
-        self.parts.capacity.added(engine, event.kv_tokens)
+        self.parts.capacity.added(engine, event.kv_tokens, learns=event.learns_kv)
         self.engines[event.engine] = engine
         self._open.append(engine)
 
@@ -308,144 +281,70 @@ class ProgramScheduler:
             self.parts.estimates.completion.observe(program.workflow, program.made, ended)
             program.told = program.made
 
-    # The lines
-
-    def _join(self, call: Call, now: float) -> None:
-        parts = self.parts
-        tenant = call.program.tenant
-        parts.admission.waits(call.agent)
-        self.waiting += 1
-        tenant.waiting += 1
-        parts.fairness.joins(call)
-        if tenant.waiting == 1:
-            self.meter.waiting(tenant, True)
-        parts.ages.joins(call)
-        self._queue(call, self._key(call, now))
-        self._set_due(call, now)
-
-    def _set_due(self, call: Call, now: float) -> None:
-        when = self.parts.order.moves_at(call, now)
-        if when is not None:
-            heapq.heappush(self._due, (when, next(self._sequence), call))
-
-    def _move_due(self, now: float) -> None:
-        """Give calls their new place; the entry of the old one is skipped once the call has gone."""
-        while self._due and self._due[0][0] <= now:
-            call = heapq.heappop(self._due)[2]
-            if call.waiting:
-                self._queue(call, self._key(call, now))
-
-    def _queue(self, call: Call, key: Key) -> None:
-        tenant = call.program.tenant
-        heapq.heappush(tenant.heap, (key, call.sequence, call))
-        tenant.stuck_below = min(tenant.stuck_below, call.need)
-
-    def _leave(self, call: Call, now: float) -> None:
-        """The call waits no more."""
-        call.waiting = False
-        tenant = call.program.tenant
-        self.waiting -= 1
-        tenant.waiting -= 1
-        self.parts.fairness.leaves(call)
-        if not tenant.waiting:
-            self.meter.waiting(tenant, False)
-            tenant.heap.clear()
-            tenant.by_age.clear()
-            tenant.firsts.clear()
-        self.meter.waited(now - call.ready_at)
-        if call.reserved_on is not None:
-            call.reserved_on.reserved_for = None
-            call.reserved_on = None
-
-    def _idle(self, agent: Agent, now: float) -> None:
-        if not agent.calls and agent.idle_at is None:
-            agent.idle_at = now
-
-    def _key(self, call: Call, now: float) -> Key:
-        parts = self.parts
-        engine = call.agent.home or self._any_engine()
-        return (1.0 if parts.fairness.overdrawn(call.program) else 0.0, *parts.order.key(call, engine, now))
-
-    def _any_engine(self) -> Engine | None:
-        return next(iter(self.engines.values()), None)
-
     # Serving
 
     def _serve(self, now: float) -> list[Decision]:
         if self.waiting or self.parts.admission.eager:
             self.parts.admission.expire(now)
         if self.waiting:
-            self._move_due(now)
+            self._lines.move_due(now)
             while self._open and self._serve_one(now):
                 pass
         out, self._out = self._out, []
         return out
 
     def _serve_one(self, now: float) -> bool:
+        room = self.parts.admission.room
+        regular = max(room(engine, Lane.REGULAR) for engine in self._open)
+        hard = max(room(engine, Lane.AGED) for engine in self._open)
+
+        def regularly(call: Call) -> bool:
+            return self._try(call, Lane.REGULAR, now)
+
         for tenant in self.parts.fairness.ranked():
-            if self._serve_aged(tenant, now) or self._serve_first(tenant, now) or self._serve_head(tenant, now):
+            if self._serve_aged(tenant, hard, now) or self._serve_first(tenant, hard, now):
+                return True
+            if self._lines.send_head(tenant, regular, now, regularly):
                 return True
         return False
 
-    def _serve_aged(self, tenant: Tenant, now: float) -> bool:
+    def _serve_aged(self, tenant: Tenant, room: float, now: float) -> bool:
+        for engine in self._open:
+            reserved = engine.reserved_for
+            if reserved is not None and reserved.program.tenant is tenant and self._try(reserved, Lane.AGED, now):
+                return True
         call = self.parts.ages.aged(tenant, now)
         if call is None:
             return False
-        if self._try(call, Lane.AGED, now):
+        if call.need <= room and self._try(call, Lane.AGED, now):
             return True
-        if call.reserved_on is None:
-            self._reserve(call, now)
-        return call.reserved_on is not None and self._try(call, Lane.AGED, now)
+        if call.reserved_on is not None:
+            return False
+        return self._reserve(call, now) and self._try(call, Lane.AGED, now)
 
-    def _reserve(self, call: Call, now: float) -> None:
-        """Stop admission for an aged call on the engine where room will be made soonest."""
+    def _reserve(self, call: Call, now: float) -> bool:
+        """Stop admission for an aged call on the engine where room will be made soonest, if its effort allows one to."""
         effort = self.parts.ages.effort(call, now)
         free = [
             engine for engine in self.engines.values() if engine.reserved_for is None and _rested(engine, call, effort, now)
         ]
         if not free:
-            return
+            return False
         engine = min(free, key=lambda each: each.active / (each.capacity or 1.0))
         engine.reserved_for, call.reserved_on = call, engine
         engine.made_room[call.first] = (now, recompute_s(call.prompt, engine))
         self.parts.admission.make_room(engine, call)
+        return True
 
-    def _serve_first(self, tenant: Tenant, now: float) -> bool:
+    def _serve_first(self, tenant: Tenant, room: float, now: float) -> bool:
         call = self.parts.ages.patient(tenant, now)
-        if call is None:
+        if call is None or call.need > room:
             return False
         call.guest = True
         if self._try(call, Lane.GUEST, now):
             return True
         call.guest = False
         return False
-
-    def _serve_head(self, tenant: Tenant, now: float) -> bool:
-        room = max(self.parts.admission.room(engine) for engine in self._open)
-        if room < tenant.stuck_below:
-            return False
-        tried: list[tuple[Key, int, Call]] = []
-        smallest = math.inf
-        sent = False
-        moves = 2 * self.parts.look
-        while tenant.heap and len(tried) < self.parts.look and not sent:
-            entry = heapq.heappop(tenant.heap)
-            call = entry[2]
-            if not call.waiting:
-                continue
-            key = self._key(call, now)
-            if moves and key > entry[0] and tenant.heap and key > tenant.heap[0][0]:
-                moves -= 1
-                heapq.heappush(tenant.heap, (key, call.sequence, call))
-                continue
-            sent = self._try(call, Lane.REGULAR, now)
-            if not sent:
-                tried.append((key, call.sequence, call))
-                smallest = min(smallest, call.need)
-        for entry in tried:
-            heapq.heappush(tenant.heap, entry)
-        tenant.stuck_below = 0 if sent else smallest
-        return sent
 
     def _try(self, call: Call, lane: Lane, now: float) -> bool:
         admission = self.parts.admission
@@ -458,7 +357,7 @@ class ProgramScheduler:
             engine = self._idle_engine(call, now)
         if engine is None:
             return False
-        self._leave(call, now)
+        self._lines.leave(call, now)
         if not call.first:
             self.parts.keepalive.waited(call, now - call.ready_at)
         self._send(call, engine, now)
@@ -467,8 +366,10 @@ class ProgramScheduler:
     def _idle_engine(self, call: Call, now: float) -> Engine | None:
         """An engine with little or nothing in flight takes what is next, whatever idle agents hold there."""
         admission = self.parts.admission
-        for engine in self._open:
-            free = engine.reserved_for is None or engine.reserved_for is call
+        home = call.agent.home
+        here = [home, *self._open] if home in self._open and home is not None else self._open
+        for engine in here:
+            free = engine.in_flight == 0 or engine.reserved_for is None or engine.reserved_for is call
             if free and admission.starved(engine, call):
                 admission.make_room(engine, call)
                 if engine.in_flight == 0 or admission.fits(engine, call, Lane.AGED, now):
@@ -495,6 +396,8 @@ class ProgramScheduler:
             self._open = [other for other in self._open if other is not engine]
         call.charged = parts.rates.cost(call.prompt, call.expected_cached, call.output if parts.charge_ahead else 0.0)
         self._charge(program, call.charged)
+        program.tenant.in_flight += 1
+        self.meter.sent(program.tenant)
         pin = parts.keepalive.stay(agent, engine, now).seconds if engine.pins else 0.0
         self._out.append(Dispatch(call.call_id, engine.name, _priority(call), pin))
 
@@ -515,6 +418,11 @@ class ProgramScheduler:
         self.parts.fairness.charge(program, cost)
         self.meter.charged(program.tenant, cost)
 
+    def _correct(self, program: Program, cost: float) -> None:
+        """The difference between what a call took and what was charged for it."""
+        self.parts.fairness.charge(program, cost)
+        self.meter.corrected(program.tenant, cost)
+
     # Look-ups
 
     def _program(self, program_id: str, tenant: str, now: float) -> Program:
@@ -522,6 +430,9 @@ class ProgramScheduler:
         if program is None:
             program = self.programs[program_id] = Program(program_id, self._tenant(tenant), next(self._orders), now)
         return program
+
+    def _any_engine(self) -> Engine | None:
+        return next(iter(self.engines.values()), None)
 
     def _tenant(self, name: str) -> Tenant:
         name = "" if self.parts.one_line else name

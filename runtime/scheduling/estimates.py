@@ -17,6 +17,8 @@ _AGE_BINS = _EXACT + 8 * _PER_OCTAVE
 _GAP_FIRST_S = 0.1
 _GAP_GROWTH = 1.5
 _GAP_BINS = 34
+_CLASSES_MAX = 2_048
+"""Classes with a curve of their own; whatever else comes up is pooled."""
 
 
 def _age_bin(age: int) -> int:
@@ -117,18 +119,17 @@ class Completion:
         """Expected calls from now on of a program that has made `age` calls and has one more to make, that one included."""
         return self._table(kind)[_age_bin(age + 1)]
 
-    def evidence(self, kind: str) -> float:
-        """Programs of the class that were seen to end."""
-        return self._class(kind).total_ended
-
     def _class(self, kind: str) -> Hazard:
         found = self._classes.get(kind)
+        if found is None and len(self._classes) >= _CLASSES_MAX:
+            return self._pool
         if found is None:
             found = self._classes[kind] = Hazard(_AGE_BINS, self._pool)
         return found
 
     def _table(self, kind: str) -> list[float]:
         hazard = self._class(kind)
+        kind = kind if kind in self._classes else ""
         fresh = self._tables.get(kind)
         version = self._pool.version
         if fresh is None or version >= fresh.due:
@@ -209,7 +210,7 @@ class Gaps:
             return Stay(longest, self.returns_within(kind, longest), self.mean_within(kind, longest))
         # A quarter of an octave in price changes the answer by less than a bin; the survival table bounds how stale it is.
         survival = self._survival(kind)
-        key = (kind, round(4 * math.log2(ratio)) if ratio < math.inf else 10_000, int(longest))
+        key = (kind if kind in self._classes else "", round(4 * math.log2(ratio)) if ratio < math.inf else 10_000, int(longest))
         found = self._stays.get(key)
         if found is None:
             found = self._stays[key] = _best_stay(survival, ratio, longest)
@@ -217,16 +218,20 @@ class Gaps:
 
     def _class(self, kind: str) -> Hazard:
         found = self._classes.get(kind)
+        if found is None and len(self._classes) >= _CLASSES_MAX:
+            return self._pool
         if found is None:
             found = self._classes[kind] = Hazard(_GAP_BINS, self._pool)
         return found
 
     def _survival(self, kind: str) -> list[float]:
         version = self._pool.version
+        hazard = self._class(kind)
+        kind = kind if kind in self._classes else ""
         fresh = self._tables.get(kind)
         if fresh is None or version >= fresh.due:
             survival = [1.0]
-            for rate in self._class(kind).rates():
+            for rate in hazard.rates():
                 survival.append(survival[-1] * (1 - rate))
             fresh = self._tables[kind] = _Fresh(survival, _Fresh.due_after(version))
             self._stays = {key: stay for key, stay in self._stays.items() if key[0] != kind}
@@ -297,6 +302,8 @@ class Tokens:
             self._bias.observe(min(4.0, tokens / expected))
         self.output.observe(tokens)
         own = self._by_step.get(step)
+        if own is None and len(self._by_step) >= _CLASSES_MAX:
+            return
         if own is None:
             own = self._by_step[step] = Mean(self.output.value, count=1.0)
         own.observe(tokens)

@@ -5,10 +5,12 @@ expected, and corrected when it has ended. Tenants are tried in the order of the
 program is resident, the first in turn has nothing that fits) only while its tag is at most `quantum` above the smallest.
 
 Bounds (contract B1-B3 of the reference, section 7.6; SFQ after Goyal, Vin and Cheng, SIGCOMM 1996, with the quantum of DLPM,
-arXiv 2501.14312). With `l` the largest charge of one call over its tenant's weight, estimate errors included:
+arXiv 2501.14312). With `l` the largest charge of a call, `c` the largest error of a charge, both over the tenant's weight, and
+`k` the calls that a tenant has in flight:
 
-- B1, service lag: while tenants i and j both have calls waiting, |S_i/w_i - S_j/w_j| grows by at most 2 (quantum + l), because
-  a call is sent only while its tenant's tag exceeds the smallest by at most the quantum, and is charged as it is sent.
+- B1, service lag: while tenants i and j both have calls waiting, |S_i/w_i - S_j/w_j| grows by at most 2 (quantum + l + k c),
+  because a call is sent only while its tenant's tag exceeds the smallest by at most the quantum, and is charged as it is sent;
+  what is in flight when its tenant is stopped may still turn out to cost more.
 - B2, completion: a program of tenant i ends at most (quantum + l) x tenants / rate after its end under ideal sharing of the
   same service, plus the error of the estimates, while calls fit the memory that its turn frees.
 - B3, age: a call of a tenant that is within its share waits at most the age limit and the longest call, while capacity allows:
@@ -76,7 +78,7 @@ class Fairness(Protocol):
 class StartTimeFair:
     """See the module. Costs O(log tenants) per call; with one tenant nothing."""
 
-    quantum: float = 200_000.0
+    quantum: float = 50_000.0
     """Prefill-token equivalents by which locality may lead to service out of turn, over the tenant's weight."""
     program_quantum: float = float("inf")
     """The same for programs inside a tenant."""
@@ -191,19 +193,27 @@ class LagMeter:
     one interval in which both waited. O(tenants) per charge, so only the first `most` tenants are followed.
     """
 
-    most: int = 64
+    most: int = 16
     service_lag: float = 0.0
     """Largest lag seen, in prefill-token equivalents over weight."""
     largest_charge: float = 0.0
-    """`l` of the bound: largest charge of a call, or correction, over its tenant's weight."""
+    """`l` of the bound: largest charge of a call over its tenant's weight."""
+    largest_correction: float = 0.0
+    """`c` of the bound: largest difference between what a call took and its charge, over its tenant's weight."""
+    most_in_flight: int = 0
+    """`k` of the bound: most calls that a tenant had in flight."""
     longest_wait_s: float = 0.0
     _service: dict[str, float] = field(default_factory=dict)
     _backlogged: set[str] = field(default_factory=set)
     _ranges: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     def bound(self, quantum: float) -> float:
-        """B1 for this quantum and what was seen of `l`; corrections may add one `l` on either side."""
-        return 2 * (quantum + 2 * self.largest_charge)
+        """B1 for this quantum and what was seen of `l`, `c` and `k`."""
+        return 2 * (quantum + self.largest_charge + self.most_in_flight * self.largest_correction)
+
+    def sent(self, tenant: Tenant) -> None:
+        """A call of the tenant has gone to an engine."""
+        self.most_in_flight = max(self.most_in_flight, tenant.in_flight)
 
     def waiting(self, tenant: Tenant, waits: bool) -> None:
         """The tenant begins or ceases to have calls waiting."""
@@ -220,8 +230,16 @@ class LagMeter:
             self._backlogged.add(name)
 
     def charged(self, tenant: Tenant, cost: float) -> None:
-        share = cost / tenant.weight
-        self.largest_charge = max(self.largest_charge, abs(share))
+        """A call of the tenant was sent and charged for."""
+        self.largest_charge = max(self.largest_charge, cost / tenant.weight)
+        self._served(tenant, cost / tenant.weight)
+
+    def corrected(self, tenant: Tenant, cost: float) -> None:
+        """A call of the tenant took so much more or less than its charge."""
+        self.largest_correction = max(self.largest_correction, abs(cost) / tenant.weight)
+        self._served(tenant, cost / tenant.weight)
+
+    def _served(self, tenant: Tenant, share: float) -> None:
         self._service[tenant.name] = self._service.get(tenant.name, 0.0) + share
         if tenant.name not in self._backlogged:
             return

@@ -8,12 +8,16 @@ pin); as touches, when the shadow of the cache says that the prefix is next to b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .estimates import Estimates, Stay
 from .port import Keep
 from .state import Agent, Call, Engine, Program
+from .successors import Successors
+
+_FAR = 100
+"""Steps after which an agent whose turn is not foreseen is taken to come."""
 
 
 class KeepAlive(Protocol):
@@ -80,13 +84,18 @@ class Kept(Unlearned):
 
 @dataclass(slots=True)
 class Priced(Kept):
-    """Keep while it pays. Holding a share of the memory costs that share of the engine's time, once calls wait for memory."""
+    """Keep while it pays: the price of a share of the memory is that share of the engine's time, while calls wait for memory.
 
-    price: float = 1.0
+    While none waits the price is 0 and places are kept: the admission takes them only when somebody wants them.
+    """
+
+    price: float = 0.3
     """Seconds of service that a second of the whole memory is worth while calls wait (the shadow price of 8.3, at most 1)."""
     bubble_s: float = 1.0
     """What a program that comes back to no place loses besides its prefix: the wait for a new one."""
     longest_s: float = 60.0
+    successors: Successors = field(default_factory=Successors)
+    _last: dict[str, str] = field(default_factory=dict)
 
     def stay(self, agent: Agent, engine: Engine, now: float) -> Stay:
         if agent.program.ended:
@@ -107,10 +116,26 @@ class Priced(Kept):
         self.estimates.gaps.observe(agent.kind, seconds, agent.counted_s)
 
     def values(self, agent: Agent, engine: Engine, now: float) -> Sequence[Keep]:
-        """Chance of a return x what it saves, per token: the price at which the prefix would just be kept."""
-        returns = self.estimates.gaps.returns_within(agent.kind, self.longest_s)
-        value = 0.0 if agent.program.ended else returns * recompute_s(agent.context, engine) / max(1, agent.context)
-        return (Keep(engine.name, agent.program.program_id, agent.name, value),)
+        """What a prefix saves x the chance that it is wanted again, over the steps until then, for the program's agents there.
+
+        A program of one agent wants it in the next step; among several, who comes next is learned (`Successors`).
+        """
+        program = agent.program
+        before = self._last.get(program.program_id)
+        if before is not None:
+            self.successors.observe(program.workflow, before, agent.name)
+        if not program.ended:
+            self._last[program.program_id] = agent.name
+        returns = 0.0 if program.ended else self.estimates.gaps.returns_within(agent.kind, self.longest_s)
+        steps = self.successors.distances(program.workflow, agent.name) if len(program.agents) > 1 else {agent.name: 1}
+        return [
+            Keep(engine.name, program.program_id, other.name, returns / steps.get(other.name, _FAR))
+            for other in program.agents.values()
+            if other.home is engine
+        ]
+
+    def finished(self, program: Program) -> None:
+        self._last.pop(program.program_id, None)
 
 
 @dataclass(slots=True)

@@ -20,14 +20,16 @@ from .baselines.oracle import Facts, TrueGap, TrueRemaining
 from .baselines.placements import Affinity, BestFit, RoundRobin
 from .baselines.saga import AffinityWithStealing, FairShare, LeastSlack, SagaTTL
 from .baselines.thunderagent import FORCED_RESUME_S, PauseResume, SmallestContext
-from .core import Parts, ProgramScheduler
+from .core import ProgramScheduler
 from .estimates import Estimates
 from .fairness import Fairness, NoFairness, Rates, StartTimeFair
 from .keepalive import FixedStay, KeepAlive, Priced
 from .order import CallOrder, Order, ProgramOrder, RemainingWork
+from .parts import Parts
 from .placement import LeastFinish, Placement
 
 _NO_LIMIT = AgeLimits(longest_s=math.inf, lead_s=0.0, first_s=math.inf, first_aged_s=math.inf)
+_ABLATIONS = ("admission", "fairness", "order", "placement", "keepalive", "ages")
 _EVERYTHING = Shares(regular=1.0, grown=1.0, hard=1.0, guests=0.0, busy=0.0)
 _VTC = Rates(missing=1.0, cached=1.0, generated=2.0)
 
@@ -35,43 +37,63 @@ _VTC = Rates(missing=1.0, cached=1.0, generated=2.0)
 def fairlead(
     *,
     age_limit_s: float = 900.0,
-    lead_s: float = 200.0,
-    first_s: float = 30.0,
-    first_aged_s: float = 300.0,
-    effort: float = 0.15,
-    first_effort: float = 0.4,
+    lead_s: float = 250.0,
+    first_s: float = 60.0,
+    first_aged_s: float = 400.0,
+    effort: float = 0.3,
+    first_effort: float = 0.25,
     regular: float = 0.92,
     grown: float = 0.98,
     hard: float = 0.98,
-    guests: float = 0.1,
+    guests: float = 0.08,
     busy: float = 0.25,
     stay_s: float = 60.0,
     price: float = 0.3,
     bubble_s: float = 1.0,
     longest_s: float = 60.0,
     memory: float = 1.0,
-    quantum: float = 200_000.0,
+    quantum: float = 50_000.0,
     program_quantum: float = math.inf,
     look: int = 4,
     touches: bool = False,
+    without: str = "",
 ) -> ProgramScheduler:
-    """The product: working-set admission, start-time fair tenants, expected remaining work, priced keep-alive."""
+    """The product: working-set admission, start-time fair tenants, expected remaining work, priced keep-alive.
+
+    `without` names one part to be replaced by the plainest of its kind, for ablations: `admission` (what an engine does
+    itself), `fairness` (one line), `order` (program first come, first served), `placement` (affinity), `keepalive` (nothing is
+    kept), `ages` (no limit, no reserved share).
+    """
+    if without and without not in _ABLATIONS:
+        raise ConfigurationError(f"no part {without!r} to leave out", hint=f"choose one of: {', '.join(_ABLATIONS)}")
     estimates, rates = Estimates(), Rates()
-    keepalive = Priced(estimates, price=price, bubble_s=bubble_s, longest_s=longest_s)
-    return ProgramScheduler(
-        Parts(
-            admission=WorkingSet(keepalive, Shares(regular, grown, hard, guests, busy), stay_s=stay_s),
-            fairness=StartTimeFair(quantum=quantum, program_quantum=program_quantum),
-            order=RemainingWork(estimates, rates, memory=memory),
-            placement=LeastFinish(),
-            keepalive=keepalive,
-            estimates=estimates,
-            ages=Ages(AgeLimits(age_limit_s, lead_s, first_s, first_aged_s, first_effort, effort)),
-            rates=rates,
-            look=look,
-            touches=touches,
-        )
+    keepalive: KeepAlive = Priced(estimates, price=price, bubble_s=bubble_s, longest_s=longest_s)
+    if without == "keepalive":
+        keepalive = FixedStay(estimates, 0.0)
+    parts = Parts(
+        admission=WorkingSet(keepalive, Shares(regular, grown, hard, guests, busy), stay_s=stay_s),
+        fairness=StartTimeFair(quantum=quantum, program_quantum=program_quantum),
+        order=RemainingWork(estimates, rates, memory=memory),
+        placement=LeastFinish(),
+        keepalive=keepalive,
+        estimates=estimates,
+        ages=Ages(AgeLimits(age_limit_s, lead_s, first_s, first_aged_s, first_effort, effort)),
+        rates=rates,
+        look=look,
+        touches=touches,
     )
+    match without:
+        case "admission":
+            parts.admission = RunningSet()
+        case "fairness":
+            parts.fairness, parts.one_line = NoFairness(), True
+        case "order":
+            parts.order = ProgramOrder()
+        case "placement":
+            parts.placement = Affinity()
+        case "ages":
+            parts.ages = Ages(_NO_LIMIT)
+    return ProgramScheduler(parts)
 
 
 def vllm() -> ProgramScheduler:

@@ -19,7 +19,7 @@ class EngineAdded:
     in_flight_max: int
     """Calls it takes at once, at most."""
     kv_tokens: int | None = None
-    """Size of its KV cache; None if it has to be learned."""
+    """Size of its KV cache; None if that is not known."""
     prefill_tokens_per_s: float | None = None
     decode_s_per_token: float | None = None
     pins: bool = False
@@ -28,6 +28,9 @@ class EngineAdded:
     """Whether it obeys a priority on a call."""
     values: bool = False
     """Whether it chooses the prefixes that it forgets by their value (`Keep`); no unmodified engine does."""
+    learns_kv: bool = False
+    """Whether an unknown size is to be learned from its answers and reports. Otherwise memory does not limit what is sent: right
+    for hosted APIs, whose caches have nothing to do with ours."""
 
 
 @dataclass(frozen=True, slots=True)

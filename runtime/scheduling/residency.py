@@ -70,14 +70,6 @@ class Residency:
             return None
         return next(iter(self._idle))
 
-    def ended(self, key: AgentKey) -> None:
-        """The prefix will not be asked for again; it stays in the cache until it is forgotten."""
-        # Nothing to do: an engine that is not told keeps it like any other.
-
-    def forget(self, key: AgentKey) -> None:
-        """The prefix is known to be gone."""
-        self._drop(key)
-
     def clear(self) -> None:
         """The engine is gone, and everything with it."""
         self._idle.clear()

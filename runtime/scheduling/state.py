@@ -23,6 +23,7 @@ class Tenant:
     tag: float = 0.0
     """Virtual time: service charged, over weight; lifted when the tenant comes back from having nothing to do."""
     waiting: int = 0
+    in_flight: int = 0
     heap: list[tuple[Key, int, Call]] = field(default_factory=list)
     """Waiting calls in order; entries of calls that left stay until they surface."""
     by_age: deque[Call] = field(default_factory=deque)
@@ -77,7 +78,7 @@ class Agent:
     """In flight."""
     turns: int = 0
     booked: int = 0
-    """Tokens of memory booked on its home."""
+    """Tokens of memory kept on its home for its next call, while it is idle."""
     placed: bool = False
     """Admitted: its next call has its memory."""
     placed_at: float = 0.0
@@ -121,6 +122,8 @@ class Call:
     """Of its prefix in the shadow of the cache, when it was sent."""
     reserved_on: Engine | None = None
     """Engine that makes room for it."""
+    held: int = 0
+    """Memory booked for it while it is in flight."""
 
     @property
     def need(self) -> int:
@@ -144,7 +147,7 @@ class Engine:
     guests: int = 0
     """Tokens booked by calls on the reserved share."""
     active: int = 0
-    """Tokens booked by agents with a call in flight."""
+    """Tokens booked by calls in flight."""
     reserved_for: Call | None = None
     """An aged call for which room is being made."""
     made_room: dict[bool, tuple[float, float]] = field(default_factory=dict)

@@ -69,6 +69,7 @@ class EngineSpec:
             kv_tokens=(self.kv_tokens or self.profile.kv_tokens) if self.tells_kv else None,
             pins=self.level in ("session", "values"),
             values=self.level == "values",
+            learns_kv=not self.tells_kv,
             priority=self.level != "plain",
         )
 

@@ -40,7 +40,9 @@ def svg(chart: Chart) -> str:
         *_grid(across, up, chart),
     ]
     for number, (name, line) in enumerate(lines.items()):
-        parts.extend(_line(name, line, number, across, up))
+        # A long legend is set closer.
+        key = _TOP + 10 + number * min(20.0, (_HEIGHT - _TOP - 20) / len(lines))
+        parts.extend(_line(name, line, (key, _COLOURS[number % len(_COLOURS)]), across, up))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -105,15 +107,14 @@ def _grid(across: _Axis, up: _Axis, chart: Chart) -> list[str]:
     return parts
 
 
-def _line(name: str, line: Sequence[tuple[float, float]], number: int, across: _Axis, up: _Axis) -> list[str]:
-    colour = _COLOURS[number % len(_COLOURS)]
+def _line(name: str, line: Sequence[tuple[float, float]], look: tuple[float, str], across: _Axis, up: _Axis) -> list[str]:
+    key, colour = look
     places = [(across.at(x), up.at(y)) for x, y in line]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    key = _TOP + 10 + number * 20
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'] if len(places) > 1 else []
     if len(places) <= 30:
         parts.extend(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places)
     left = _WIDTH - _RIGHT + 14
-    parts.append(f'<line x1="{left}" x2="{left + 20}" y1="{key}" y2="{key}" stroke="{colour}" stroke-width="3"/>')
-    parts.append(f'<text x="{left + 26}" y="{key + 4}">{escape(name)}</text>')
+    parts.append(f'<line x1="{left}" x2="{left + 20}" y1="{key:.1f}" y2="{key:.1f}" stroke="{colour}" stroke-width="3"/>')
+    parts.append(f'<text x="{left + 26}" y="{key + 4:.1f}">{escape(name)}</text>')
     return parts

@@ -20,7 +20,7 @@ _SQLITE: dict[int, tuple[str, str]] = {
     sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", "free some space, then resume; what was confirmed is kept"),
     sqlite3.SQLITE_NOTADB: ("is not a SQLite database", f"check the path, {_OTHER_DATABASE}"),
     sqlite3.SQLITE_CORRUPT: ("is damaged", f"restore it from a backup, {_OTHER_DATABASE}"),
-    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that its folder exists and may be written"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that it is a file, and that its folder exists and may be written"),
     sqlite3.SQLITE_IOERR: ("cannot be read or written: the disk reports an error", f"check the disk, {_OTHER_DATABASE}"),
 }
 """What is wrong and what to do, by primary result code."""

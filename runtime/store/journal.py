@@ -1,4 +1,4 @@
-"""The port to the durable record, and the journal that keeps it in memory.
+"""The port to the durable record.
 
 Writing is ordered and does not wait: `append` queues records and returns; what is appended first is durable first, and a
 batch is durable as a whole. `flushed` is how a caller waits, before an effect that must not run twice. Watchers see an

@@ -39,7 +39,7 @@ class ProgramRecord:
     result: str | None
     """JSON, once succeeded."""
     error: str | None
-    """JSON object (`kind`, `message`, `step`, `hint`), once failed; the question, while waiting for a person."""
+    """JSON object (`kind`, `message`, `step`, `node`, `hint`), once ended without success; the question, while waiting."""
     options: str
     """JSON object: what the program was started with (model, engine, ...)."""
     created_at: float
@@ -64,7 +64,8 @@ class StepRecord:
     kind: str
     """`step`, `workflow` (a child program), `map`, `branch` or `loop`."""
     parent: str | None
-    """Node whose running body added this one, or None."""
+    """Path of the body that added this one (`node`, `node@2` in a second attempt), or the node it is an element of; None in a
+    declared graph."""
     needs: str
     """JSON list of the nodes this one waits for."""
     state: str
@@ -76,17 +77,17 @@ class StepRecord:
     overlapped: bool
     """Whether another effect of the same body was open when this one was issued."""
     input_digest: str | None
-    """Digest of the arguments."""
+    """Digest of what was asked for, for a node that a body added; None in a declared graph."""
     result: str | None
     error: str | None
-    """JSON object (`kind`, `message`, `hint`)."""
+    """JSON object (`kind`, `message`, `hint`, ...), once failed; the question, while waiting for a person."""
     started_at: float | None
     ended_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """One finished, failed or cancelled model call, with its answer."""
+    """One model call that has ended, in whatever way, with its answer."""
 
     program_id: str
     """*key*"""
@@ -98,7 +99,7 @@ class CallRecord:
     """*key*: position among the effects (calls, tool calls, observations, nodes) of this attempt of the step."""
     overlapped: bool
     state: str
-    """`succeeded`, `failed` or `cancelled`."""
+    """`succeeded`, `failed`, `stopped` (cut off, as by a crash) or `cancelled` (given up by the body, which went on)."""
     endpoint: str
     """`chat/completions`, `completions`, `responses` or `embeddings`."""
     model: str
@@ -117,7 +118,7 @@ class CallRecord:
     answer: bytes | None
     """The body exactly as received (a whole event stream for streamed calls)."""
     error: str | None
-    """JSON object (`kind`, `message`) when no answer came."""
+    """JSON object (`message`, `hint`, `status`, `retryable`) when no usable answer came."""
     input_tokens: int | None
     """None when the engine did not say: unknown is not zero."""
     cached_tokens: int | None
@@ -212,7 +213,7 @@ class EventRecord:
     """*key*: 1, 2, 3, ..."""
     at: float
     kind: str
-    """Past tense: `program.started`, `step.succeeded`, `call.sent`, `tool.started`, ..."""
+    """Past tense: `program.started`, `step.succeeded`, `call.started`, `tool.started`, ..."""
     node: str | None
     data: str
     """JSON object with what a watcher needs to show it."""

@@ -67,7 +67,7 @@ def rendering_dialect(name: str) -> Dialect:
     # Imported only when wanted: 30 ms that a program on SQLite need not wait.
     from sqlalchemy.dialects.postgresql import psycopg
 
-    return psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    return psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
 class Statements:

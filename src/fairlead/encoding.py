@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TypeAlias
 
 from .errors import SerialisationError
@@ -26,6 +27,11 @@ def encode(value: Json) -> bytes:
         return _encoder.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise SerialisationError(f"not a JSON value: {error}") from error
+
+
+def encoded_object(values: Mapping[str, bytes]) -> str:
+    """The text of a JSON object whose values are JSON already: sorted keys, no spaces, the values as they are."""
+    return "{" + ",".join(f"{encode(name).decode()}:{values[name].decode()}" for name in sorted(values)) + "}"
 
 
 def decode(data: bytes | str) -> Json:

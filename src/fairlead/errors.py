@@ -1,4 +1,5 @@
-"""Every error Fairlead raises on purpose. Imports only the standard library.
+"""The errors that Fairlead raises on purpose; an agent's `TurnLimitError` is beside the agent. Imports only the standard
+library.
 
 Families follow what the caller can do next: correct the input (`DeclarationError`, `InputError`, `ConfigurationError`),
 look at the program (`ProgramError`), try again later or elsewhere (`EngineError`, `StoreError`). Each message says what was
@@ -86,7 +87,7 @@ class ProgramStoppedError(ProgramError):
 
     def __init__(self, program_id: str, state: str, reason: str, stopped: Mapping[str, object]) -> None:
         super().__init__(
-            f"program {program_id} was {state.replace('_', ' ')}: {reason}",
+            f"program {program_id} {'timed out' if state == 'timed_out' else f'was {state}'}: {reason}",
             hint=f"finished work is kept; go on with `fairlead resume {program_id}`",
         )
         self.program_id = program_id
@@ -161,3 +162,15 @@ class EngineError(FairleadError):
 
 class StoreError(FairleadError):
     """The database cannot be read or written (locked, read-only, full, of a newer version)."""
+
+
+def line_in_user_code(error: BaseException) -> str:
+    """` (FILE:LINE)`, the last line of code that is neither ours nor a library's in an error's traceback; empty if none is."""
+    # Imported only when something has failed: `import fairlead` need not wait for them.
+    import sysconfig
+    from pathlib import Path
+    from traceback import extract_tb
+
+    elsewhere = ("<frozen ", str(Path(__file__).parent), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(elsewhere)]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

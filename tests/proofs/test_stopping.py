@@ -171,7 +171,7 @@ async def begun(runtime: Runtime) -> Any:
     """The whole program, with everything in it stuck."""
     program = runtime.start(everything, {"n": 1})
     await until(lambda: sorted(gate.reached) == ["build", "inner", "inner", "search", "thread"])
-    await until(lambda: program.services.dispatcher._places != {})
+    await until(lambda: program.services.dispatcher._slots != {})
     return program
 
 
@@ -235,7 +235,7 @@ async def test_cancelling_closes_the_stream_at_the_server() -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         async with runtime_on(CuttableJournal(), f"http://127.0.0.1:{port}") as runtime:
             program = runtime.start(talking, {"n": 1})
-            await until(lambda: bool(program.services.dispatcher._places))
+            await until(lambda: bool(program.services.dispatcher._slots))
             await anyio.sleep(0.02)
             with anyio.fail_after(HANG_S):
                 await runtime.cancel(program.id)

@@ -55,7 +55,7 @@ async def serve(
     engine: EmbeddedEngine,
     *,
     host: str = "127.0.0.1",
-    port: int = 8377,
+    port: int = 8077,
     api_key: str | None = None,
     on_ready: Callable[[str], None] | None = None,
 ) -> None:

@@ -14,7 +14,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from ..admission import WorkingSet
+from ..admission import Lane, WorkingSet
 from ..estimates import Stay
 from ..keepalive import Kept, recompute_s
 from ..order import Still
@@ -98,6 +98,9 @@ def _best(durations: list[float], benefit: float) -> float:
 @dataclass(slots=True)
 class PinnedSet(WorkingSet):
     """Admission with pinned prefixes counted as used; a call that nothing fits beside unpins the latest programs first."""
+
+    def room(self, engine: Engine, lane: Lane) -> float:
+        return math.inf  # a waiting call may have its memory already
 
     def waits(self, agent: Agent) -> None:
         """A pin does not end while its program waits."""

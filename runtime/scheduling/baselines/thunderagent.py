@@ -44,7 +44,7 @@ class PauseResume:
             return False
         return self._use(engine, now, decay=self.decay) + call.prompt + BUFFER_TOKENS <= engine.capacity
 
-    def room(self, engine: Engine) -> float:
+    def room(self, engine: Engine, lane: Lane) -> float:
         return float("inf")
 
     def sent(self, call: Call, engine: Engine, now: float) -> None:
@@ -57,6 +57,8 @@ class PauseResume:
 
     def ended(self, call: Call, engine: Engine, now: float) -> None:
         agent = call.agent
+        if agent not in self._active.get(engine.name, {}) or agent.home is not engine:
+            return
         engine.booked += agent.context + BUFFER_TOKENS - agent.booked
         agent.booked = agent.context + BUFFER_TOKENS
 

@@ -865,3 +865,13 @@ def test_options_are_kept_on_the_step() -> None:
     assert declared.settings.timeout.hard == 9
     assert declared.settings.cache == Cache(lifetime=60)
     assert declared.settings.idempotency == "pure"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), SystemExit(3)])
+def test_an_error_of_the_body_itself_names_workflow_and_line(error: BaseException) -> None:
+    @workflow
+    def broken() -> Handle[str]:
+        raise error
+
+    with pytest.raises(DeclarationError, match=rf"workflow 'broken' failed .*{type(error).__name__}: .*test_compose.py:\d+\)"):
+        broken.graph()

@@ -93,7 +93,9 @@ def test_a_workflow_that_no_module_holds_has_no_entry() -> None:
         ("{folder}/loaded_flows.py:answer", r"'answer' in .* is not a workflow\n.*other, review"),
         ("{folder}/loaded_empty.py:review", r"does not exist\n.*decorate a function"),
         ("{folder}/loaded_broken.py:review", "cannot be loaded: SyntaxError"),
-        ("{folder}/loaded_failing.py:review", "cannot be loaded: ZeroDivisionError"),
+        ("{folder}/loaded_failing.py:review", r"cannot be loaded: ZeroDivisionError.*loaded_failing.py:1\)"),
+        ("loaded_decoding:review", r"cannot be loaded: JSONDecodeError.*loaded_decoding.py:2\)"),
+        ("loaded_ending:review", "cannot be loaded: SystemExit: 4"),
         ("{folder}/loaded_needing.py:review", "no_such_dependency"),
         ("loaded_needing:review", "needs 'no_such_dependency', which is not installed"),
     ],
@@ -105,6 +107,8 @@ def test_what_cannot_be_found_is_an_error_that_says_which_part(
     (folder / "loaded_empty.py").write_text("")
     (folder / "loaded_broken.py").write_text("def (")
     (folder / "loaded_failing.py").write_text("1 / 0")
+    (folder / "loaded_decoding.py").write_text("import json\njson.loads('{')")
+    (folder / "loaded_ending.py").write_text("raise SystemExit(4)")
     (folder / "loaded_needing.py").write_text("import no_such_dependency")
     with pytest.raises(NotFoundError, match=said):
         load_workflow(entry.format(folder=folder))

@@ -49,7 +49,7 @@ def sent(made: ProgramScheduler, event: Event, now: float = 0.0) -> list[int]:
 
 def run_until(made: ProgramScheduler, until: float) -> list[tuple[float, int]]:
     """Wake it as often as it asks for; (time, call) of what it sends."""
-    out = []
+    out: list[tuple[float, int]] = []
     for _ in range(1000):
         when = made.next_wakeup()
         if when is None or when > until:
@@ -151,10 +151,8 @@ def test_first_calls_have_a_reserved_share() -> None:
 
 def test_a_tenant_is_not_held_up_by_anothers_backlog() -> None:
     made = scheduler(quantum=50_000.0)
-    call = 0
     for program in range(20):
-        call += 1
-        made.handle(ready(call, f"heavy{program}", tenant="heavy"), 0.0)
+        made.handle(ready(1 + program, f"heavy{program}", tenant="heavy"), 0.0)
     made.handle(ready(100, "light", tenant="light"), 0.0)
     order = []
     for number in range(1, 4):
@@ -243,7 +241,7 @@ def test_touches_refresh_what_would_be_forgotten_next() -> None:
 
 
 def test_deadlines_that_can_still_be_met_go_first_by_least_slack() -> None:
-    made = scheduler(in_flight_max=1, first_s=math.inf)
+    made = scheduler(in_flight_max=1, first_s=math.inf, first_aged_s=math.inf)
     made.handle(ready(1, "running"), 0.0)
     for name, deadline in (("none", None), ("loose", 500.0), ("tight", 400.0), ("doomed", 1.0)):
         made.handle(ProgramArrived(name, deadline=deadline, steps_known=10), 0.0)

@@ -48,7 +48,7 @@ def test_distance_is_what_was_used_since() -> None:
 def learned(hits_up_to: int) -> float:
     """Capacity after prefixes hit up to a distance and missed beyond it."""
     capacity, engine = Capacity(), Engine("e", 8)
-    capacity.added(engine, None)
+    capacity.added(engine, None, learns=True)
     for round_ in range(400):
         each = call(Program("p", Tenant("t"), 0, 0.0))
         each.expected_cached, each.distance = 10_000, float(20_000 + round_ * 7_919 % 400_000)
@@ -65,7 +65,7 @@ def test_capacity_is_learned_from_what_returning_prefixes_find() -> None:
 
 def test_capacity_follows_usage_reports_and_preemptions() -> None:
     capacity, engine = Capacity(), Engine("e", 8)
-    capacity.added(engine, None)
+    capacity.added(engine, None, learns=True)
     engine.active = 60_000
     for _ in range(50):
         capacity.reported(engine, 0.6, None)
