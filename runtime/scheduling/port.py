@@ -29,8 +29,8 @@ class EngineAdded:
     values: bool = False
     """Whether it chooses the prefixes that it forgets by their value (`Keep`); no unmodified engine does."""
     learns_kv: bool = False
-    """Whether an unknown size is to be learned from its answers and reports. Otherwise memory does not limit what is sent: right
-    for hosted APIs, whose caches have nothing to do with ours."""
+    """Whether an unknown size is to be learned from its answers and reports. Otherwise memory does not limit what is sent:
+    right for hosted APIs, whose caches have nothing to do with ours."""
 
 
 @dataclass(frozen=True, slots=True)

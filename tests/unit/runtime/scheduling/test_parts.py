@@ -77,7 +77,7 @@ def test_capacity_follows_usage_reports_and_preemptions() -> None:
 
 def test_a_capacity_that_was_told_is_not_learned() -> None:
     capacity, engine = Capacity(), Engine("e", 8)
-    capacity.added(engine, 50_000)
+    capacity.added(engine, 50_000, learns=True)
     engine.active = 10_000
     capacity.reported(engine, 0.9, 10)
     assert engine.capacity == 50_000
