@@ -279,8 +279,7 @@ async def _events_of_all(journal: Journal, root_id: str) -> AsyncIterator[EventR
 
 async def _is_deserted(journal: Journal, program_id: str) -> bool:
     """Whether a program has an end, or an owner that has died: nothing more will come."""
-    states = (ProgramState.RUNNING.value, ProgramState.ACCEPTED.value, ProgramState.QUEUED.value)
-    root = program_id.partition(".")[0]
-    records = await journal.programs(states=states, limit=10_000)
-    record = next((record for record in records if record.id == root), None)
-    return record is None or record.owner is None or owner_is_dead(record.owner)
+    record = await journal.program(program_id.partition(".")[0])
+    if record is None or record.state in ENDED or record.state == ProgramState.WAITING:
+        return True
+    return record.owner is None or owner_is_dead(record.owner)

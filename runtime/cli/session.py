@@ -119,9 +119,7 @@ class Session:
 
     async def _wait_until_released(self, journal: Journal, record: ProgramRecord) -> None:
         """Return when no process runs the program; the killed or parking one may need a moment."""
-        while record.owner is not None and any(  # noqa: ASYNC110 - what it waits for happens in another process
-            found.id == record.id for found in await _owned(journal, record)
-        ):
+        while record.owner is not None and await _is_owned(journal, record.id):  # noqa: ASYNC110 - by another process
             await anyio.sleep(0.05)
 
     async def _to_resume(self) -> dict[EngineSettings, list[ProgramRecord]]:
@@ -191,9 +189,9 @@ _TOLD = frozenset(
 )
 
 
-async def _owned(journal: Journal, record: ProgramRecord) -> list[ProgramRecord]:
-    found = await journal.programs(states=(record.state,), workflow=record.workflow, limit=10_000)
-    return [program for program in found if program.owner is not None and not owner_is_dead(program.owner)]
+async def _is_owned(journal: Journal, program_id: str) -> bool:
+    record = await journal.program(program_id)
+    return record is not None and record.owner is not None and not owner_is_dead(record.owner)
 
 
 def _outcome(program: Program, error: Exception | None, *, exit: int | None = None) -> Outcome:

@@ -31,6 +31,9 @@ class Journal(Protocol):
     async def history(self, program_id: str) -> History | None:
         """Everything known of a program, or None."""
 
+    async def program(self, program_id: str) -> ProgramRecord | None:
+        """The record of one program alone, root or child; None if there is none."""
+
     async def programs(
         self, *, states: tuple[str, ...] = (), workflow: str | None = None, parent_id: str | None = None, limit: int = 100
     ) -> list[ProgramRecord]:

@@ -104,6 +104,10 @@ class MemoryJournal(Journal):
             last_seq=max(known.events, default=0),
         )
 
+    async def program(self, program_id: str) -> ProgramRecord | None:
+        found = self._programs.get(program_id)
+        return None if found is None else self._with_owner_seen(found)
+
     async def programs(
         self, *, states: tuple[str, ...] = (), workflow: str | None = None, parent_id: str | None = None, limit: int = 100
     ) -> list[ProgramRecord]:

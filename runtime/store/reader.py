@@ -52,6 +52,11 @@ class Reader:
                 last_seq=await _last_seq(connection, program_id),
             )
 
+    async def program(self, program_id: str) -> ProgramRecord | None:
+        async with self._connect() as connection:
+            row = await _one(connection, _programs().where(programs.c.id == program_id))
+        return None if row is None else ProgramRecord(*row)
+
     async def programs(
         self, *, states: tuple[str, ...], workflow: str | None, parent_id: str | None, limit: int
     ) -> list[ProgramRecord]:

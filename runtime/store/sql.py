@@ -103,6 +103,10 @@ class SqlJournal(Journal):
         await self.flushed()
         return await self._reader.history(program_id)
 
+    async def program(self, program_id: str) -> ProgramRecord | None:
+        await self.flushed()
+        return await self._reader.program(program_id)
+
     async def programs(
         self, *, states: tuple[str, ...] = (), workflow: str | None = None, parent_id: str | None = None, limit: int = 100
     ) -> list[ProgramRecord]:

@@ -20,6 +20,13 @@ async def test_an_unknown_program_has_no_history(journal: Journal) -> None:
     assert await journal.part("nothing") is None
 
 
+async def test_one_program_can_be_asked_for_alone(journal: Journal) -> None:
+    journal.append(program("p"), program("other"), replace(program("child"), parent_id="p", root_id="p"))
+    assert await journal.program("p") == program("p")
+    assert await journal.program("child") == replace(program("child"), parent_id="p", root_id="p")
+    assert await journal.program("nobody") is None
+
+
 async def test_a_history_holds_everything_appended(journal: Journal) -> None:
     observation = ObservationRecord("p", "node", 1, 2, False, "time", "12.5")
     journal.append(
