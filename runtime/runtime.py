@@ -337,7 +337,8 @@ class Runtime:
         last_seen = self._clock.now()
         while True:
             await anyio.sleep(REQUESTS_S)
-            now, before, last_seen = self._clock.now(), last_seen, self._clock.now()
+            now = self._clock.now()
+            before, last_seen = last_seen, now
             if not self._programs:
                 continue
             if now - before > OWNER_STALE_S:

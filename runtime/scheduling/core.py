@@ -121,7 +121,6 @@ class ProgramScheduler:
 
     def _arrived(self, event: ProgramArrived, now: float) -> None:
         program = self._program(event.program_id, event.tenant, now)
-        program.announced = True
         program.weight = _positive(event.weight, f"weight of program {event.program_id!r}")
         program.workflow = event.workflow
         program.deadline = event.deadline

@@ -44,7 +44,6 @@ class Program:
     workflow: str = ""
     deadline: float | None = None
     steps_known: int | None = None
-    announced: bool = False
     ended: bool = False
     calls: int = 0
     """Calls that wait or are in flight."""

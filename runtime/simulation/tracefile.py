@@ -123,12 +123,6 @@ class Row:
             raise self.fail(name, f"a whole number was expected, not {found:g}")
         return int(found)
 
-    def flag(self, name: str) -> bool:
-        found = self.value.get(name, False)
-        if not isinstance(found, bool):
-            raise self.fail(name, f"true or false was expected, not {found!r}")
-        return found
-
     def items(self, name: str) -> Sequence[Json]:
         found = self.value.get(name)
         if not isinstance(found, list):

@@ -82,7 +82,7 @@ async def test_only_what_failed_is_asked_again(flow: object, tmp_path: Path) -> 
         with pytest.raises(StepFailedError, match="400"):
             await runtime.outcome(program)
         backend.refused = None
-        again = await runtime.resume(program.id, workflow=flow)  # type: ignore[arg-type]
+        again = await runtime.resume(program.id, workflow=flow)  # type: ignore[arg-type]  # as above
         assert await runtime.outcome(again) == ["yes, a", "yes, b", "yes, c"]
     assert backend.asked == ["a", "b", "c", "c"]
 

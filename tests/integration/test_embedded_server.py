@@ -14,6 +14,7 @@ import anyio
 import httpx2
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 from openai.types.responses import ResponseFunctionToolCall
 from pydantic import BaseModel
 
@@ -72,7 +73,7 @@ async def test_the_clients_stream_helper_assembles_tool_calls(client: openai.Asy
     async with client.chat.completions.stream(
         model=MODEL,
         messages=[{"role": "user", "content": "Compare a.py and b.py"}],
-        tools=[READ_FILE],  # type: ignore[list-item]
+        tools=[READ_FILE],  # type: ignore[list-item]  # a plain dict
     ) as stream:
         final = await stream.get_final_completion()
     calls = final.choices[0].message.tool_calls or []
@@ -81,8 +82,8 @@ async def test_the_clients_stream_helper_assembles_tool_calls(client: openai.Asy
 
 
 async def test_parse_gives_a_typed_answer(client: openai.AsyncOpenAI) -> None:
-    messages = [{"role": "user", "content": "Judge m.py"}]
-    said = await client.chat.completions.parse(model=MODEL, messages=messages, response_format=Verdict)  # type: ignore[arg-type]
+    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Judge m.py"}]
+    said = await client.chat.completions.parse(model=MODEL, messages=messages, response_format=Verdict)
     assert isinstance(said.choices[0].message.parsed, Verdict)
 
 

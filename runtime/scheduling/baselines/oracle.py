@@ -20,11 +20,8 @@ from ..state import Agent, Call, Engine, Key
 class Facts(Protocol):
     """What is going to happen."""
 
-    def remaining_calls(self, program_id: str) -> int:
-        """Calls of the program that have not ended."""
-
     def remaining_work_s(self, program_id: str) -> float:
-        """Engine seconds that those take with a perfect cache."""
+        """Engine seconds that the calls which have not ended take with a perfect cache."""
 
     def gap_s(self, program_id: str, agent: str) -> float | None:
         """Length of the gap that begins now; None if the agent makes no more calls."""
